@@ -1,0 +1,122 @@
+"""What is an audit, and what is it given? Scores of pairs in, rows of the audit table out."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from datamodules.views import ViewRequest
+
+__all__ = ["Audit", "ScoredPairs", "ScoredView", "ViewRequest"]
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+Texts = NDArray[np.str_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredView:
+    """What the classifier said about both sides of every pair in one view.
+
+    Side 0 is chosen (or a), side 1 rejected (or b).
+
+    Attributes:
+        view: Slug of the view.
+        probabilities: float64 [n_pairs, 2, n_labels], in [0, 1].
+        decisions: bool [n_pairs, 2, n_labels].
+        text_rows: Number of the distinct token sequence, int64 [n_pairs, 2]; equal numbers on both sides mean that
+            the pair cannot be told apart in this view.
+        truncated: Whether the text was cut to length, bool [n_pairs, 2].
+    """
+
+    view: str
+    probabilities: Floats
+    decisions: Bools
+    text_rows: Ints
+    truncated: Bools
+
+    def __post_init__(self) -> None:
+        shape = self.probabilities.shape
+        if len(shape) != 3 or shape[1] != 2 or self.decisions.shape != shape:
+            raise ValueError(f"scores [n_pairs, 2, n_labels] needed, got {shape} and {self.decisions.shape}")
+        if self.text_rows.shape != shape[:2] or self.truncated.shape != shape[:2]:
+            raise ValueError(f"text_rows and truncated must have shape {shape[:2]}")
+        if not ((self.probabilities >= 0) & (self.probabilities <= 1)).all():
+            raise ValueError(f"probabilities of view {self.view} are NaN or outside [0, 1]")
+        if self.decisions.dtype != np.bool_:
+            raise ValueError(f"decisions must be bool, not {self.decisions.dtype}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredPairs:
+    """One preference data set with the scores of all requested views, aligned by pair.
+
+    Attributes:
+        dataset: Name of the data set.
+        taxonomy: Name of the taxonomy.
+        slugs: Value slugs.
+        labels: Score columns: the slugs, or with signed values `<slug>-for` and `<slug>-against`.
+        signed: Whether the values are signed.
+        calibrated: Whether thresholds were fitted on known labels; if not, a decision means "p above 1/L".
+        pair_ids: [n_pairs] str, unique.
+        subsets: [n_pairs] str.
+        clusters: Number of the prompt, int64 [n_pairs].
+        is_tie: Whether neither side is preferred, bool [n_pairs].
+        views: Scores by view slug.
+    """
+
+    dataset: str
+    taxonomy: str
+    slugs: tuple[str, ...]
+    labels: tuple[str, ...]
+    signed: bool
+    calibrated: bool
+    pair_ids: Texts
+    subsets: Texts
+    clusters: Ints
+    is_tie: Bools
+    views: dict[str, ScoredView]
+
+    def __post_init__(self) -> None:
+        n = len(self.pair_ids)
+        if len(np.unique(self.pair_ids)) != n:
+            raise ValueError(f"pair ids of {self.dataset} are not unique")
+        for name in ("subsets", "clusters", "is_tie"):
+            if getattr(self, name).shape != (n,):
+                raise ValueError(f"{name} must have shape ({n},), not {getattr(self, name).shape}")
+        if self.is_tie.dtype != np.bool_:
+            raise ValueError(f"is_tie must be bool, not {self.is_tie.dtype}")
+        expected = (
+            tuple(f"{s}-{sign}" for s in self.slugs for sign in ("for", "against")) if self.signed else self.slugs
+        )
+        if sorted(self.labels) != sorted(expected):
+            raise ValueError(f"labels {self.labels} do not fit the slugs {self.slugs}")
+        for slug, view in self.views.items():
+            if slug != view.view or view.probabilities.shape != (n, 2, len(self.labels)):
+                raise ValueError(f"view {slug} holds {view.view} with shape {view.probabilities.shape}")
+
+    def signs(self) -> tuple[Ints, Ints]:
+        """Return the columns of the for-labels and of the against-labels, each int64 [n_slugs], in slug order."""
+        pick = [[self.labels.index(f"{s}-{sign}") for s in self.slugs] for sign in ("for", "against")]
+        return np.array(pick[0], dtype=np.int64), np.array(pick[1], dtype=np.int64)
+
+
+class Audit(Protocol):
+    """One question asked of scored preference data: a frozen dataclass that holds its settings."""
+
+    @property
+    def name(self) -> str:
+        """Name in the table's `audit` column."""
+
+    @property
+    def per_checkpoint(self) -> bool:
+        """Whether the answer depends on the classifier; if not, it is computed once per data revision."""
+
+    def requests(self) -> tuple[ViewRequest, ...]:
+        """Return the views that must be scored."""
+
+    def rows(self, scored: ScoredPairs) -> pa.Table:
+        """Return the answer as rows of the audit table, without the checkpoint's columns."""

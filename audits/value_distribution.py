@@ -1,0 +1,214 @@
+"""Which values does preference data carry, and do chosen responses carry others than rejected ones?
+
+Corrected rows read one view of every pair with one checkpoint: per value and side the share of responses that carry it,
+its share of top-1 votes and its mean probability, and chosen minus rejected as a paired difference, all with errors
+clustered by prompt. As-published rows are Value Imprint's way: shares of argmax votes of whole dialogues cut after 128
+tokens, two raw shares side by side, without errors. Ties have no chosen side: they are slices `a` and `b`, counted.
+
+Nothing here removes classifier error (method `cc`, classify and count). Where thresholds were not fitted on known
+labels, the method of threshold and probability rows ends in `-uncalibrated`, and a decision means "p above 1/L".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from audits.base import Bools, Floats, ScoredPairs, ScoredView, ViewRequest
+from audits.stats.clustered import Estimate, clustered_mean, clustered_rate
+from audits.stats.multiplicity import holm
+from audits.table import make_table
+
+Rows = list[dict[str, Any]]
+# What a row does not say is the same for many rows and filled in by the caller.
+Columns = dict[str, Any]
+
+SIDES = {False: ("chosen", "rejected"), True: ("a", "b")}  # by: is the pair a tie?
+
+EXCHANGE = ViewRequest("exchange", "head", 256)
+PUBLISHED = ViewRequest("dialogue", "head", 128)
+
+
+@dataclass(frozen=True, slots=True)
+class ValueDistribution:
+    """Shares of values per side of preference data, and their paired differences.
+
+    Attributes:
+        view: What the corrected rows read.
+        published_view: What the as-published rows read.
+    """
+
+    name: ClassVar[str] = "value-distribution"
+    per_checkpoint: ClassVar[bool] = True
+
+    view: ViewRequest = EXCHANGE
+    published_view: ViewRequest = PUBLISHED
+
+    def requests(self) -> tuple[ViewRequest, ...]:
+        """Return the two views, or one when they are equal."""
+        return tuple(dict.fromkeys((self.view, self.published_view)))
+
+    def rows(self, scored: ScoredPairs) -> pa.Table:
+        """Return the distribution over all pairs (subset "") and, where there are several, over each subset.
+
+        A slice without pairs has no rows, except the counted shares, which are NaN with n = 0. Holm's family is the
+        values of one (dataset, subset, metric); the net rows of signed values are a family of their own, because
+        they restate the for- and against-rows.
+
+        Args:
+            scored: Scores of a data set that hold both views.
+
+        Raises:
+            ValueError: A requested view was not scored.
+        """
+        for view in self.requests():
+            if view.slug not in scored.views:
+                raise ValueError(f"view {view.slug} was not scored, only {', '.join(scored.views)}")
+        scopes = [("", np.ones(len(scored.pair_ids), dtype=np.bool_))]
+        subsets = np.unique(scored.subsets)
+        if len(subsets) > 1:
+            scopes += [(str(subset), scored.subsets == subset) for subset in subsets]
+        corrected, published = scored.views[self.view.slug], scored.views[self.published_view.slug]
+        same = {"audit": self.name, "dataset": scored.dataset, "taxonomy": scored.taxonomy}
+        rows: Rows = []
+        for subset, inside in scopes:
+            scope = same | {"subset": subset}
+            rows += _with(_corrected(scored, corrected, inside), scope | {"mode": "corrected"})
+            rows += _with(_published(scored, published, inside), scope | {"mode": "as_published"})
+        return make_table(rows)
+
+
+def _corrected(scored: ScoredPairs, view: ScoredView, inside: Bools) -> Rows:
+    """Rows of one subset as this project counts: clustered shares per side, paired differences."""
+    rows = _counted(scored, view, inside)
+    rows.append(_share(scored.is_tie, inside, scored) | {"metric": "tie_share"})
+    for tie, sides in SIDES.items():
+        pairs = np.flatnonzero(inside & (scored.is_tie == tie))
+        if not len(pairs):
+            continue
+        clusters = scored.clusters[pairs]
+        both = [_measures(scored, view, pairs, side) for side in (0, 1)]
+        for name, measures in zip(sides, both, strict=True):
+            columns = {"slice": name, "spec": "pooled-clustered"}
+            rows += [row | columns for m in measures for row in _rate_rows(m, clusters)]
+        if not tie:
+            columns = {"slice": "chosen-rejected", "spec": "within"}
+            for chosen, rejected in zip(*both, strict=True):
+                estimate = clustered_mean(chosen.values - rejected.values, clusters)
+                adjusted = holm(estimate.p_value)
+                named = columns | {"metric": f"{chosen.metric}_difference", "method": chosen.method}
+                rows += [
+                    row | named | {"p_value": estimate.p_value[k], "p_adjusted": adjusted[k]}
+                    for k, row in enumerate(_rows(estimate, chosen.features))
+                ]
+    return rows
+
+
+def _published(scored: ScoredPairs, view: ScoredView, inside: Bools) -> Rows:
+    """Rows of one subset as Value Imprint counts: raw shares of argmax votes, without errors."""
+    rows = _counted(scored, view, inside)
+    for tie, sides in SIDES.items():
+        pairs = np.flatnonzero(inside & (scored.is_tie == tie))
+        if not len(pairs):
+            continue
+        counts = {"spec": "pooled", "method": "cc", "n": len(pairs), "n_clusters": _distinct(scored, pairs)}
+        shares = [_top1(view.probabilities[pairs, side]).mean(axis=0) for side in (0, 1)]
+        columns = [(name, "top1_share", share) for name, share in zip(sides, shares, strict=True)]
+        if not tie:
+            columns.append(("chosen-rejected", "top1_share_difference", shares[0] - shares[1]))
+        for name, metric, values in columns:
+            rows += [
+                counts | {"slice": name, "metric": metric, "feature": label, "estimate": value}
+                for label, value in zip(scored.labels, values, strict=True)
+            ]
+    return rows
+
+
+def _counted(scored: ScoredPairs, view: ScoredView, inside: Bools) -> Rows:
+    """Rows on what the view can show at all: pairs it cannot tell apart (ties aside), texts it cuts."""
+    preferred = inside & ~scored.is_tie
+    same = view.text_rows[:, 0] == view.text_rows[:, 1]
+    rows = [_share(same, preferred, scored) | {"metric": "indistinguishable_share", "slice": "chosen-rejected"}]
+    for tie, sides in SIDES.items():
+        pairs = inside & (scored.is_tie == tie)
+        if pairs.any() or not tie:
+            rows += [
+                _share(view.truncated[:, side], pairs, scored) | {"metric": "truncated_share", "slice": name}
+                for side, name in enumerate(sides)
+            ]
+    return rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Measure:
+    """One thing measured of each response: values float64 [n, n_features]; `rate` where they are 0 or 1."""
+
+    metric: str
+    method: str
+    features: Sequence[str]
+    values: Floats
+    rate: bool
+
+
+def _measures(scored: ScoredPairs, view: ScoredView, pairs: np.ndarray, side: int) -> list[_Measure]:
+    """Measure one side of some pairs; signed values add their net = for - against as measures of their own."""
+    mark = "" if scored.calibrated else "-uncalibrated"
+    decisions = view.decisions[pairs, side].astype(np.float64)
+    probabilities = view.probabilities[pairs, side]
+    measures = [
+        _Measure("prevalence", f"cc{mark}", scored.labels, decisions, rate=True),
+        _Measure("top1_share", "cc", scored.labels, _top1(probabilities), rate=True),
+        _Measure("mean_probability", f"mean{mark}", scored.labels, probabilities, rate=False),
+    ]
+    if scored.signed:
+        plus, minus = scored.signs()
+        nets = [f"{slug}-net" for slug in scored.slugs]
+        measures += [
+            _Measure(m.metric, m.method, nets, m.values[:, plus] - m.values[:, minus], rate=False)
+            for m in (measures[0], measures[2])
+        ]
+    return measures
+
+
+def _top1(probabilities: Floats) -> Floats:
+    """One-hot votes of the most probable label (the first of equals), [n, n_labels]."""
+    votes = np.zeros_like(probabilities)
+    votes[np.arange(len(votes)), probabilities.argmax(axis=1)] = 1
+    return votes
+
+
+def _rate_rows(measure: _Measure, clusters: np.ndarray) -> Rows:
+    """Rows of one measure of one side; a share has no null hypothesis, hence no p-value."""
+    estimate = (clustered_rate if measure.rate else clustered_mean)(measure.values, clusters)
+    same = {"metric": measure.metric, "method": measure.method}
+    return [row | same for row in _rows(estimate, measure.features)]
+
+
+def _rows(estimate: Estimate, features: Sequence[str]) -> Rows:
+    """One row per column of an estimate, without p-values."""
+    names = ("estimate", "std_error", "ci_low", "ci_high", "n", "n_clusters")
+    columns = {name: getattr(estimate, name).tolist() for name in names}
+    return [
+        {"feature": feature} | {name: column[k] for name, column in columns.items()}
+        for k, feature in enumerate(features)
+    ]
+
+
+def _share(event: Bools, among: Bools, scored: ScoredPairs) -> Columns:
+    """A share counted on the data at hand: a fact about these pairs, so without an error."""
+    n = int(among.sum())
+    share = event[among].mean() if n else np.nan
+    counts = {"n": n, "n_clusters": _distinct(scored, np.flatnonzero(among))}
+    return {"spec": "pooled", "method": "count", "estimate": float(share)} | counts
+
+
+def _distinct(scored: ScoredPairs, pairs: np.ndarray) -> int:
+    """Count the prompts behind some pairs."""
+    return len(np.unique(scored.clusters[pairs]))
+
+
+def _with(rows: Rows, columns: Columns) -> Rows:
+    """Add the columns to every row."""
+    return [row | columns for row in rows]

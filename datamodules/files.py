@@ -1,0 +1,121 @@
+"""How are files read strictly and written whole?"""
+
+import gzip
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from datamodules.errors import InputError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that is renamed to it on success and removed on failure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files private; give the result the mode that open() would have given it.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, whole or not at all; NaN raises ValueError."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def require_file(path: Path, fix: str) -> Path:
+    """Return `path`, or raise InputError when it is not a readable file."""
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no file"
+        raise InputError(f"{what} at {path}", "a readable file", fix)
+    return path
+
+
+def read_text(path: Path, fix: str) -> str:
+    """Read a UTF-8 text file (gunzipped when its name ends in .gz).
+
+    Args:
+        path: The file.
+        fix: The setting that names the file; becomes the `fix` of the error.
+
+    Raises:
+        InputError: No such file, not gzip though named .gz, or not UTF-8 (the line is named).
+    """
+    data = require_file(path, fix).read_bytes()
+    if path.suffix == ".gz":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError) as error:
+            raise InputError(f"{path}, which is not a whole gzip file ({error})", "a gzip file", fix) from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"bytes that are not UTF-8 in {path}, line {line}", "UTF-8 text", f"re-encode the file as UTF-8, or {fix}"
+        ) from error
+
+
+def read_json_lines(path: Path, fix: str) -> list[dict[str, Any]]:
+    """Read one JSON object a line; blank lines are passed over.
+
+    Raises:
+        InputError: As `read_text`, or a line that is not a JSON object (the line is named).
+    """
+    rows = []
+    for number, line in enumerate(read_text(path, fix).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}, line {number}, is not JSON ({error.msg})", "one JSON object a line", fix) from error
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, line {number}, is a JSON {type(row).__name__}", "one JSON object a line", fix)
+        rows.append(row)
+    return rows
+
+
+def read_json_array(path: Path, fix: str) -> list[dict[str, Any]]:
+    """Read a JSON file that holds one array of objects.
+
+    Raises:
+        InputError: As `read_text`, or the file is not an array of objects.
+    """
+    try:
+        rows = json.loads(read_text(path, fix))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}, is not JSON ({error.msg})", "a JSON array of objects", fix) from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{path}, which is not an array of objects", "a JSON array of objects", fix)
+    return rows
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file's bytes as hex."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """Return the sha256 of a JSON-able value, independent of key order, as hex."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode("utf-8")).hexdigest()

@@ -1,0 +1,204 @@
+"""Who is in train, validation and test?
+
+Stratified over labels (after Sechidis et al. 2011, iterative stratification, here over groups), grouped so that texts
+that share a declared group, a dialogue opening or a normalised text never straddle, and checked for leaks.
+"""
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from datamodules.annotations import AnnotatedText, dialogue_group
+from datamodules.dialogue import normalise
+from datamodules.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Texts per split, in file order.
+
+    Attributes:
+        train: Texts to fit weights on.
+        val: Texts to choose the checkpoint, temperatures and thresholds on.
+        test: Texts read once at the end.
+        n_groups: Groups per split; no group is in two of them.
+        n_leaks_dropped: Training candidates left out because a given test file holds the same text or dialogue opening.
+        n_test_groups_shared: Given test texts whose declared group also occurs in the training file; they are kept,
+            because the file's owner drew the line there, and counted.
+    """
+
+    train: tuple[AnnotatedText, ...]
+    val: tuple[AnnotatedText, ...]
+    test: tuple[AnnotatedText, ...]
+    n_groups: dict[str, int]
+    n_leaks_dropped: int
+    n_test_groups_shared: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ids per split with the counts, as `splits.json` holds them."""
+        return {
+            "train": [text.text_id for text in self.train],
+            "val": [text.text_id for text in self.val],
+            "test": [text.text_id for text in self.test],
+            "n_groups": self.n_groups,
+            "n_leaks_dropped": self.n_leaks_dropped,
+            "n_test_groups_shared": self.n_test_groups_shared,
+        }
+
+
+def content_keys(text: AnnotatedText) -> tuple[Hashable, Hashable]:
+    """What makes two texts the same content: the normalised text, and the normalised dialogue opening."""
+    return ("text", normalise(text.text)), ("opening", dialogue_group(text.text))
+
+
+def connected_groups(texts: Sequence[AnnotatedText]) -> np.ndarray:
+    """Number the groups of texts that are connected by a declared group, an opening or an equal text.
+
+    Returns:
+        Group numbers by first appearance, int64 [n].
+    """
+    parent = list(range(len(texts)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    owner: dict[Hashable, int] = {}
+    for i, text in enumerate(texts):
+        for key in (("group", text.group_id), *content_keys(text)):
+            a, b = sorted((root(owner.setdefault(key, i)), root(i)))
+            parent[b] = a
+    numbers: dict[int, int] = {}
+    return np.array([numbers.setdefault(root(i), len(numbers)) for i in range(len(texts))], dtype=np.int64)
+
+
+def stratified_parts(positives: np.ndarray, groups: np.ndarray, fractions: Sequence[float], seed: int) -> np.ndarray:
+    """Assign whole groups to parts so that each part gets its share of every label.
+
+    The label with the fewest texts left is dealt out first; each of its groups, large ones first, goes to the part
+    that lacks that label most (then to the part that lacks texts most).
+
+    Args:
+        positives: Whether the label holds, bool [n, n_labels].
+        groups: Group numbers 0..n_groups-1, int [n].
+        fractions: Share of each part; they sum to one.
+        seed: Decides between equal choices.
+
+    Returns:
+        Part number per text, int64 [n].
+    """
+    n_groups = int(groups.max()) + 1
+    sizes = np.bincount(groups, minlength=n_groups).astype(float)
+    counts = np.zeros((n_groups, positives.shape[1]))
+    np.add.at(counts, groups, positives.astype(float))
+    shuffled = np.random.default_rng(seed).permutation(n_groups)
+    order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
+    shares = np.asarray(fractions, dtype=float)
+    wanted_texts = shares * sizes.sum()
+    wanted_labels = shares[:, None] * counts.sum(axis=0)
+    part_of_group = np.full(n_groups, -1, dtype=np.int64)
+
+    def assign(group: int, need: np.ndarray) -> None:
+        part = int(np.lexsort((-wanted_texts, -need))[0])
+        part_of_group[group] = part
+        wanted_texts[part] -= sizes[group]
+        wanted_labels[part] -= counts[group]
+
+    while True:
+        left = counts[part_of_group < 0].sum(axis=0)
+        if not left.any():
+            break
+        label = int(np.argmin(np.where(left > 0, left, np.inf)))
+        for group in order:
+            if part_of_group[group] < 0 and counts[group, label] > 0:
+                assign(group, wanted_labels[:, label])
+    for group in order:
+        if part_of_group[group] < 0:
+            assign(group, wanted_texts)
+    return part_of_group[groups]
+
+
+def split_texts(
+    texts: Sequence[AnnotatedText],
+    given_test: Sequence[AnnotatedText] | None,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+) -> Splits:
+    """Split annotated texts into train, validation and test.
+
+    Args:
+        texts: All texts, or the training file's where a test file is given.
+        given_test: The data set's own test (or validation) file; it becomes test as it stands.
+        val_fraction: Share of `texts` for validation.
+        test_fraction: Share of `texts` for test; not used where `given_test` is.
+        seed: Decides between equal choices.
+
+    Raises:
+        InputError: Fractions that leave no training text, or too few groups to fill every split.
+    """
+    check_fractions(val_fraction, 0.0 if given_test is not None else test_fraction)
+    n_leaks, n_shared = 0, 0
+    if given_test is not None:
+        keys = {key for text in given_test for key in content_keys(text)}
+        kept = [text for text in texts if keys.isdisjoint(content_keys(text))]
+        n_leaks = len(texts) - len(kept)
+        texts = kept
+        train_groups = {text.group_id for text in texts}
+        n_shared = sum(text.group_id in train_groups for text in given_test)
+    if not texts:
+        raise InputError("no training text left after the leak check", "training texts that are not in the test file", "--data.path")
+    groups = connected_groups(texts)
+    names = ("train", "val") if given_test is not None else ("train", "val", "test")
+    fractions = [val_fraction] if given_test is not None else [val_fraction, test_fraction]
+    if groups.max() + 1 < len(names):
+        found = f"{len(texts)} texts in {groups.max() + 1} group(s)"
+        raise InputError(found, f"at least {len(names)} groups, one for each of {', '.join(names)}", "more data, or --data.path")
+    positives = np.array([text.labels for text in texts], dtype=np.int64) == 1
+    part = stratified_parts(positives, groups, [1 - sum(fractions), *fractions], seed)
+    chosen = {name: tuple(t for t, p in zip(texts, part, strict=True) if p == k) for k, name in enumerate(names)}
+    for name in names:
+        if not chosen[name]:
+            found = f"no text for {name} out of {len(texts)} texts in {groups.max() + 1} groups"
+            raise InputError(found, "every split filled", "larger --data.val_fraction or --data.test_fraction, or more data")
+    n_groups = {name: len(set(groups[part == k].tolist())) for k, name in enumerate(names)}
+    test = tuple(given_test) if given_test is not None else chosen["test"]
+    if given_test is not None:
+        n_groups["test"] = len({text.group_id for text in test})
+    check_no_leak({"train": chosen["train"], "val": chosen["val"], "test": test})
+    return Splits(chosen["train"], chosen["val"], test, n_groups, n_leaks, n_shared)
+
+
+def check_fractions(val_fraction: float, test_fraction: float) -> None:
+    """Raise InputError unless both fractions are in (0, 1) (test may be 0) and leave a training part."""
+    if not 0 < val_fraction < 1 or not 0 <= test_fraction < 1 or val_fraction + test_fraction >= 1:
+        raise InputError(
+            f"val_fraction {val_fraction} and test_fraction {test_fraction}",
+            "positive shares that leave a training part",
+            "--data.val_fraction and --data.test_fraction",
+        )
+
+
+def check_no_leak(splits: dict[str, Sequence[AnnotatedText]]) -> None:
+    """Raise RuntimeError when two splits share a text or a dialogue opening: the split would be wrong."""
+    owners: dict[Hashable, str] = {}
+    for name, texts in splits.items():
+        for text in texts:
+            for key in content_keys(text):
+                if owners.setdefault(key, name) != name:
+                    raise RuntimeError(f"text {text.text_id} of {name} shares its {key[0]} with {owners[key]}")
+
+
+def label_counts(texts: Sequence[AnnotatedText], labels: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Count per label the texts where it holds and the texts where it is known."""
+    positive, known = Counter[str](), Counter[str]()
+    for text in texts:
+        for label, state in zip(labels, text.labels, strict=True):
+            positive[label] += state == 1
+            known[label] += state != -1
+    return {label: (positive[label], known[label]) for label in labels}

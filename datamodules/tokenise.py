@@ -1,0 +1,88 @@
+"""How does text become token ids?"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from datamodules.errors import InputError
+from datamodules.views import Truncation, cut_to_length
+
+
+@dataclass(frozen=True, slots=True)
+class TokenisedTexts:
+    """Token ids of many texts.
+
+    Attributes:
+        ids: One list of token ids a text, special tokens included.
+        truncated: Whether the text was cut, bool [n].
+    """
+
+    ids: list[list[int]]
+    truncated: np.ndarray
+
+
+class Tokeniser:
+    """A fast tokenizer without hidden truncation or padding, rebuilt from its JSON alone.
+
+    Args:
+        tokenizer_json: Serialised `tokenizers.Tokenizer`; its truncation and padding settings are dropped, because a
+            published tokenizer may cut at its own length without saying so (all-MiniLM-L6-v2 cuts at 128).
+        pad_id: Id of the padding token.
+        max_positions: Longest sequence that the encoder can read.
+    """
+
+    def __init__(self, tokenizer_json: str, pad_id: int, max_positions: int) -> None:
+        self._tokenizer = Tokenizer.from_str(tokenizer_json)
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.pad_id = pad_id
+        self.max_positions = max_positions
+        bare = self._tokenizer.encode("a", add_special_tokens=False).ids
+        full = self._tokenizer.encode("a", add_special_tokens=True).ids
+        start = next(i for i in range(len(full) - len(bare) + 1) if full[i : i + len(bare)] == bare)
+        self._prefix, self._suffix = full[:start], full[start + len(bare) :]
+
+    @property
+    def json(self) -> str:
+        """The serialised tokenizer."""
+        return str(self._tokenizer.to_str())
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of the serialised tokenizer, as hex."""
+        return hashlib.sha256(self.json.encode("utf-8")).hexdigest()
+
+    def encode(
+        self, parts: Sequence[tuple[str, str]], max_length: int, truncation: Truncation = "head"
+    ) -> TokenisedTexts:
+        """Tokenise texts that are given as (context, focus).
+
+        The concatenation is tokenised as one text; only a cut looks at the boundary (`views.cut_to_length`).
+
+        Args:
+            parts: (context, focus) per text; an empty context when nothing is to be cut first.
+            max_length: Tokens kept, special tokens included.
+            truncation: What a cut of the focus keeps.
+
+        Raises:
+            InputError: `max_length` is longer than the encoder can read.
+        """
+        if max_length > self.max_positions:
+            found = f"max_length {max_length}, but the encoder reads {self.max_positions} tokens"
+            raise InputError(found, "a length that the encoder can read", "lower the max_length setting")
+        room = max_length - len(self._prefix) - len(self._suffix)
+        encodings = self._tokenizer.encode_batch([a + b for a, b in parts], add_special_tokens=False)
+        ids, truncated = [], np.zeros(len(parts), dtype=bool)
+        for i, ((context, _), encoding) in enumerate(zip(parts, encodings, strict=True)):
+            tokens = encoding.ids
+            if len(tokens) > room:
+                truncated[i] = True
+                boundary = 0
+                if context:
+                    boundary = sum(start < len(context) for start, _ in encoding.offsets)
+                tokens = cut_to_length(tokens, boundary, room, truncation)
+            ids.append(self._prefix + tokens + self._suffix)
+        return TokenisedTexts(ids, truncated)

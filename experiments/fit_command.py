@@ -1,0 +1,34 @@
+"""`imprint fit`: train, audit every checkpoint, tell what came out."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from experiments.parsing import add_config_sections, command_parser, config_from, files_first
+from experiments.summary import print_fit_summary
+from train.config import config_to_dict
+from train.fit import fit
+from train.resume import changed_settings
+from train.run_directory import RunDirectory
+
+
+def run_fit(arguments: Sequence[str]) -> int:
+    """Run `imprint fit`; see `imprint fit --help`."""
+    parser = command_parser("fit", "Train a value classifier and audit preference data with every checkpoint.")
+    add_config_sections(parser)
+    parser.add_argument("--resume", type=Path | None, default=None, help="Run directory to go on with, in place")
+    arguments = files_first(arguments)
+    resume = parser.parse_args(arguments).resume
+    if resume is not None:
+        run = RunDirectory.open(resume)
+        # The run's own settings come first, so that files and flags of this call win.
+        arguments = ["--config", str(run.config_file), *arguments]
+    config = config_from(parser, parser.parse_args(arguments))
+    if resume is not None:
+        for line in changed_settings(run, config_to_dict(config)):
+            print(f"changed on resume: {line}", file=sys.stderr)
+    result = fit(config, resume)
+    print_fit_summary(result, Console(width=100))
+    return 1 if result.failed_audits else 0

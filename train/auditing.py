@@ -1,0 +1,262 @@
+"""How is one checkpoint calibrated and audited?"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+import audits
+from audits.base import Audit, ScoredPairs, ScoredView
+from audits.table import concat, stamp, write_table
+from audits.value_distribution import ValueDistribution
+from datamodules.annotation_datamodule import TokenisedSplit
+from datamodules.corpus import AuditCorpus, build_corpus
+from datamodules.errors import InputError
+from datamodules.files import digest_of, write_json
+from datamodules.preferences import PreferenceData
+from datamodules.tokenise import Tokeniser
+from datamodules.views import ViewRequest
+from models.calibration import Calibration, fit_calibration
+from models.classifier import ValueClassifier
+from models.inference import score_tokens
+from models.precision import resolve_precision
+from train.config import AuditConfig
+from train.progress import Progress
+
+AUDITS = ("value-distribution",)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSetup:
+    """What is audited, and how it is scored.
+
+    Attributes:
+        audits: The audits.
+        corpora: The tokenised preference data sets.
+        precision: Number format of scoring, `float32` or `bf16`.
+        token_budget: Padded tokens per scoring batch; does not change results beyond rounding.
+    """
+
+    audits: tuple[Audit, ...]
+    corpora: tuple[AuditCorpus, ...]
+    precision: str
+    token_budget: int
+
+    def key(self, calibration: Calibration) -> str:
+        """Digest of thresholds, audit set-up, data revision and the code of `audits/`, as hex."""
+        parts = [repr(audit) for audit in self.audits], [corpus.digest for corpus in self.corpora], self.precision
+        return digest_of([calibration.to_json(), parts, code_version()])
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """Where in training a set of weights stood.
+
+    Attributes:
+        weights: Digest of the state dict.
+        step: Optimiser step; None when unknown.
+        epoch: Epochs done, a fraction inside an epoch; None when unknown.
+    """
+
+    weights: str
+    step: int | None
+    epoch: float | None
+
+
+def code_version() -> str:
+    """Return a digest of the source of `audits/`, as hex."""
+    folder = Path(audits.__path__[0])
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def build_audits(config: AuditConfig) -> tuple[Audit, ...]:
+    """Build the configured audits.
+
+    Raises:
+        InputError: An unknown audit, or none.
+    """
+    view = ViewRequest(config.view, config.truncation, config.max_length)
+    chosen: list[Audit] = []
+    for name in dict.fromkeys(config.audits):
+        match name:
+            case "value-distribution":
+                chosen.append(ValueDistribution(view=view))
+            case _:
+                raise InputError(f"audit {name!r}", f"one of {', '.join(AUDITS)}", "--audit.audits")
+    if not chosen:
+        raise InputError("no audit", f"at least one of {', '.join(AUDITS)}", "--audit.audits, or --audit.enabled false")
+    return tuple(chosen)
+
+
+def build_setup(
+    config: AuditConfig,
+    preferences: Sequence[PreferenceData],
+    tokeniser: Tokeniser,
+    cache_dir: Path,
+    device: torch.device,
+) -> AuditSetup:
+    """Tokenise the preference data under every view that an audit asks for, for scoring on `device`."""
+    chosen = build_audits(config)
+    views = [view for audit in chosen for view in audit.requests()]
+    corpora = tuple(build_corpus(data, views, tokeniser, cache_dir) for data in preferences)
+    return AuditSetup(chosen, corpora, resolve_precision(config.precision, device), config.token_budget)
+
+
+def score_split(model: ValueClassifier, split: TokenisedSplit, precision: str, token_budget: int) -> np.ndarray:
+    """Score the texts of a split: float32 logits [n, n_labels]."""
+    return score_tokens(
+        model, split.tokens.ids, split.lengths, model.tokeniser.pad_id, precision, token_budget
+    )
+
+
+def calibrate(model: ValueClassifier, logits: np.ndarray, targets: np.ndarray) -> Calibration:
+    """Fit temperatures and thresholds of a checkpoint on validation logits."""
+    softmax = model.loss_name == "softmax"
+    return fit_calibration(logits, targets, model.labels, model.taxonomy.signed, softmax)
+
+
+def score_corpus(
+    model: ValueClassifier, corpus: AuditCorpus, calibration: Calibration, setup: AuditSetup, progress: Progress
+) -> tuple[ScoredPairs, pa.Table]:
+    """Score the distinct texts of a corpus once and align the scores to its pairs.
+
+    Returns:
+        The scored pairs, and the item-level table: dataset, text_id, decisions (bits packed in label order, big
+        endian), probabilities (float16).
+    """
+    with progress.bar(f"scoring {corpus.data.name}", len(corpus.lengths), "texts") as advance:
+        logits = score_tokens(
+            model, corpus.input_ids, corpus.lengths, model.tokeniser.pad_id, setup.precision, setup.token_budget, advance
+        )
+    probabilities = calibration.probabilities(logits)
+    decisions = calibration.decide(probabilities)
+    pairs = corpus.data.pairs
+    _, clusters = np.unique([pair.cluster_id for pair in pairs], return_inverse=True)
+    views = {
+        slug: ScoredView(slug, probabilities[rows], decisions[rows], rows, corpus.truncated[slug])
+        for slug, rows in corpus.rows.items()
+    }
+    scored = ScoredPairs(
+        dataset=corpus.data.name,
+        taxonomy=model.taxonomy.name,
+        slugs=model.taxonomy.slugs,
+        labels=model.labels,
+        signed=model.taxonomy.signed,
+        calibrated=calibration.calibrated,
+        pair_ids=np.array([pair.pair_id for pair in pairs]),
+        subsets=np.array([pair.subset for pair in pairs]),
+        clusters=clusters.astype(np.int64),
+        is_tie=np.array([pair.is_tie for pair in pairs]),
+        views=views,
+    )
+    n, n_labels = probabilities.shape
+    half = pa.array(probabilities.astype(np.float16).ravel())
+    items = pa.table(
+        {
+            "dataset": [corpus.data.name] * n,
+            "text_id": corpus.text_ids,
+            "decisions": [row.tobytes() for row in np.packbits(decisions, axis=1)],
+            "probabilities": pa.FixedSizeListArray.from_arrays(half, n_labels),
+        }
+    )
+    return scored, items
+
+
+def audit_checkpoint(
+    model: ValueClassifier,
+    calibration: Calibration,
+    setup: AuditSetup,
+    record: CheckpointRecord,
+    run_id: str,
+    output: Path,
+    progress: Progress,
+) -> pa.Table:
+    """Audit one checkpoint on all corpora and write table, item-level decisions and meta data, all or nothing.
+
+    Args:
+        model: The classifier with the checkpoint's weights.
+        calibration: Its temperatures and thresholds.
+        setup: What to audit.
+        record: Which checkpoint it is.
+        run_id: Goes into the table.
+        output: Folder to write; it appears when everything is in it.
+        progress: Shows the scoring.
+
+    Returns:
+        The rows.
+    """
+    key = setup.key(calibration)
+    tables, items = [], []
+    for corpus in setup.corpora:
+        scored, corpus_items = score_corpus(model, corpus, calibration, setup, progress)
+        tables += [audit.rows(scored) for audit in setup.audits]
+        items.append(corpus_items)
+    table = stamp(
+        concat(tables),
+        run_id=run_id,
+        step=record.step,
+        epoch=record.epoch,
+        weights=record.weights,
+        audit_key=key,
+    )
+    part = output.with_name(f".{output.name}.part{os.getpid()}")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        write_table(table, part / "table.parquet")
+        pq.write_table(pa.concat_tables(items), part / "decisions.parquet", compression="zstd")
+        write_json(part / "meta.json", _meta(model, calibration, setup, record, run_id, key))
+        # What is there under this name is the unrecorded rest of an audit that was killed while it was renamed.
+        shutil.rmtree(output, ignore_errors=True)
+        part.rename(output)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return table
+
+
+def _meta(
+    model: ValueClassifier,
+    calibration: Calibration,
+    setup: AuditSetup,
+    record: CheckpointRecord,
+    run_id: str,
+    key: str,
+) -> dict[str, Any]:
+    """Provenance of an audit."""
+    return {
+        "run_id": run_id,
+        "weights": record.weights,
+        "step": record.step,
+        "epoch": record.epoch,
+        "audit_key": key,
+        "code_version": code_version(),
+        "taxonomy": {"name": model.taxonomy.name, "version": model.taxonomy.version, "digest": model.taxonomy.digest},
+        "labels": list(model.labels),
+        "calibration": calibration.to_json(),
+        "audits": [repr(audit) for audit in setup.audits],
+        "precision": setup.precision,
+        "datasets": [_data_meta(corpus) for corpus in setup.corpora],
+    }
+
+
+def _data_meta(corpus: AuditCorpus) -> dict[str, Any]:
+    return {
+        "name": corpus.data.name,
+        "is_sample": corpus.data.is_sample,
+        "digest": corpus.data.digest,
+        "n_pairs": len(corpus.data.pairs),
+        "n_distinct_texts": len(corpus.lengths),
+        "report": corpus.data.report.to_dict(),
+    }
+

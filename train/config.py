@@ -1,0 +1,190 @@
+"""What can be set?
+
+The text below each field is the only help text: the command line and the docs read it from here.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from datamodules.views import Truncation, ViewName
+
+
+@dataclass
+class DataConfig:
+    """Annotated texts."""
+
+    name: Literal["sample", "value-imprint", "fulcra", "valueeval", "table"] = "sample"
+    """Annotated texts to train on: the embedded sample, a published layout, or a table of your own."""
+    path: Path | None = None
+    """File with the texts, where it is not in the data root (needed for `table`)."""
+    root: Path | None = None
+    """Folder with real data sets; the environment variable IMPRINT_DATA when left out."""
+    taxonomy: str | None = None
+    """value-imprint, schwartz, valueeval or a YAML file of your own; the data set's own one when left out."""
+    text_column: str = "text"
+    """Column with the text (`table` only)."""
+    label_column: str | None = None
+    """Column with the list of labels (`table` only); one 0/1 column per label when left out."""
+    group_column: str | None = None
+    """Column with a group that must not straddle splits (`table` only)."""
+    id_column: str | None = None
+    """Column with unique ids (`table` only)."""
+    view: ViewName = "dialogue"
+    """Part of each annotated text that is read."""
+    truncation: Truncation = "head"
+    """What a cut keeps."""
+    max_length: int = 256
+    """Tokens read of each text, special tokens included."""
+    val_fraction: float = 0.1
+    """Share of the texts for validation."""
+    test_fraction: float = 0.2
+    """Share of the texts for test; not used where the data set ships a test file."""
+    split_seed: int = 0
+    """Seed of the split."""
+
+
+@dataclass
+class ModelConfig:
+    """Architecture and loss; fixed once a run has started."""
+
+    encoder: str = "minilm"
+    """minilm (bundled), a hub id such as roberta-base, or a folder in Hugging Face layout."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub encoder."""
+    pooling: Literal["mean", "cls", "attention"] = "mean"
+    """How token states become one vector."""
+    loss: Literal["bce", "wan", "softmax"] = "bce"
+    """bce (unknown labels masked), wan (unknown weakly negative), softmax (one value a text, as published)."""
+    class_weights: Literal["none", "sqrt", "inverse"] = "none"
+    """Lift rare values in the loss by (the root of) their inverse frequency."""
+    dropout: float = 0.1
+    """Dropout rate before the head."""
+    encoder_dropout: float | None = None
+    """Dropout rate inside the encoder; its own rates when left out."""
+
+
+@dataclass
+class OptimConfig:
+    """Optimiser and schedule."""
+
+    lr_encoder: float = 2e-4
+    """Peak learning rate of the encoder."""
+    lr_head: float = 2e-3
+    """Peak learning rate of pooling and head."""
+    weight_decay: float = 0.01
+    """AdamW weight decay."""
+    warmup_fraction: float = 0.1
+    """Share of all steps in which the learning rate rises."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """What the learning rate does after the warm-up."""
+
+
+@dataclass
+class TrainerConfig:
+    """The training loop and its checkpoints."""
+
+    max_epochs: int = 4
+    """Passes over the training texts."""
+    batch_size: int = 32
+    """Texts per step and accumulated part."""
+    accumulate: int = 1
+    """Batches per optimiser step."""
+    gradient_clip: float = 1.0
+    """Largest gradient norm; 0 for none."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """Number format of training; auto takes bf16 where the hardware has it."""
+    matmul_precision: Literal["highest", "high", "medium"] = "high"
+    """How exact float32 matrix products are (torch.set_float32_matmul_precision)."""
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where to train and score."""
+    val_check_interval: float = 1.0
+    """Validate (and save) every so many epochs' share, e.g. 0.5."""
+    monitor: str = "auto"
+    """Validation metric that picks the best checkpoint; auto is val/ap_macro, or val/f1_top1_macro on single labels."""
+    save_top_k: int = -1
+    """Checkpoints to keep, best first; -1 keeps all. Every one is audited before it may be deleted."""
+    save_last: bool = True
+    """Keep checkpoints/last.ckpt with the optimiser state, for `--resume`."""
+    limit_train_batches: int | None = None
+    """Train on only so many batches an epoch (a quick try)."""
+
+
+@dataclass
+class AuditConfig:
+    """What is audited with every checkpoint."""
+
+    enabled: bool = True
+    """Audit during the run; `imprint audit RUN_DIR --pending` does it later."""
+    datasets: list[str] = field(default_factory=lambda: ["sample-hh-rlhf", "sample-webgpt", "sample-alpaca-gpt4"])
+    """Preference data sets: sample-*, hh-rlhf, webgpt, alpaca-gpt4 (under the data root), or a .jsonl file."""
+    audits: list[str] = field(default_factory=lambda: ["value-distribution"])
+    """Audits to run."""
+    view: ViewName = "exchange"
+    """Part of each dialogue that is read."""
+    truncation: Truncation = "head"
+    """What a cut of the response keeps; the human turn is cut first."""
+    max_length: int = 256
+    """Tokens read of each dialogue, special tokens included."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """Number format of scoring; auto takes bf16 where the hardware has it."""
+    token_budget: int = 4096
+    """Padded tokens per scoring batch."""
+    split: Literal["test", "train"] = "test"
+    """Part of hh-rlhf to audit."""
+
+
+@dataclass
+class TrackConfig:
+    """Weights & Biases; local files are always written."""
+
+    wandb: Literal["auto", "offline", "online", "disabled"] = "auto"
+    """auto: online when you are logged in, else offline."""
+    project: str = "imprint"
+    """W&B project."""
+    entity: str | None = None
+    """W&B user or team."""
+    group: str | None = None
+    """W&B group; the experiment name when left out."""
+    tags: list[str] = field(default_factory=list)
+    """W&B tags."""
+    upload: Literal["none", "best", "best+last", "all"] = "best+last"
+    """Checkpoints that become artifacts (without optimiser state)."""
+
+
+@dataclass
+class RunConfig:
+    """The run itself."""
+
+    experiment: str = "demo"
+    """Name of the experiment; begins the run id."""
+    root: Path = Path("runs")
+    """Folder of the run directories."""
+    seed: int = 0
+    """Seed of weights, order and dropout."""
+    cache_dir: Path = Path(".cache/imprint")
+    """Folder of cached tokens."""
+    progress: Literal["auto", "on", "off"] = "auto"
+    """Progress bars; auto shows them on a terminal and plain lines elsewhere."""
+
+
+@dataclass
+class Config:
+    """Everything that `imprint fit` reads."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
+    track: TrackConfig = field(default_factory=TrackConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """Return the config as plain nested values: what config.yaml holds and the tracker gets."""
+    return {section: {k: _plain(v) for k, v in fields.items()} for section, fields in asdict(config).items()}
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,165 @@
+"""What is done after the last epoch? The best checkpoint is tested once, and tables and artifacts are sent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from audits.table import concat, read_table
+from models.calibration import Calibration
+from models.classifier import load_classifier
+from models.digest import weights_digest
+from models.evaluation import evaluate
+from train.auditing import AuditSetup, CheckpointRecord, score_split
+from train.checkpoint_queue import CheckpointQueue
+from train.config import Config
+from train.inputs import Annotations
+from train.ledger import Ledger, SeenCheckpoint
+from train.predictions import write_predictions
+from train.prepare import Prepared
+from train.run_directory import RunDirectory
+from train.tracking import Tracker
+
+PER_VALUE_METRICS = (
+    ("f1", "precision", "recall", "ap", "auroc", "ece", "brier"),
+    ("f1_top1", "auroc_vs_unlisted"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """What a finished run gives back.
+
+    Attributes:
+        run: The run directory.
+        best: The chosen checkpoint.
+        best_path: Its file.
+        test_metrics: Flat metrics on test, undefined ones NaN.
+        calibration: Temperatures and thresholds of the chosen checkpoint.
+        audit_table: All rows of this run's audits, or None when there are none.
+        failed_audits: Weights digests whose audit failed.
+        annotations: The texts it was trained on.
+    """
+
+    run: RunDirectory
+    best: CheckpointRecord
+    best_path: Path
+    test_metrics: dict[str, float]
+    calibration: Calibration
+    audit_table: pa.Table | None
+    failed_audits: tuple[str, ...]
+    annotations: Annotations
+
+
+def finish(
+    config: Config,
+    run: RunDirectory,
+    prepared: Prepared,
+    ledger: Ledger,
+    queue: CheckpointQueue,
+    best_path: Path,
+    tracker: Tracker,
+) -> FitResult:
+    """Evaluate the best checkpoint on test and send tables and artifacts."""
+    model = load_classifier(best_path).to(prepared.device)
+    weights = weights_digest(model.state_dict())
+    seen = next(seen for seen in ledger.checkpoints if seen.weights == weights)
+    best = CheckpointRecord(weights, seen.step, seen.epoch)
+    calibration = queue.calibration(weights, model)
+    precision = queue.precision
+    test = prepared.datamodule.test
+    logits = score_split(model, test, precision, config.audit.token_budget)
+    metrics = evaluate(logits, test.targets, calibration)
+    write_predictions(run.predictions_file(weights, "test"), test, logits, calibration)
+    tracker.log({f"test/{name}": value for name, value in metrics.items()}, best.step or 0, best.epoch)
+    columns, rows = per_value_table(metrics, calibration, prepared.annotations)
+    tracker.log_table("test/per_value", columns, rows)
+    _log_checkpoints(config, run, ledger, weights, metrics, prepared, tracker)
+    audit_table = _log_audits(run, ledger, queue.setup, calibration, weights, tracker)
+    return FitResult(
+        run, best, best_path, metrics, calibration, audit_table, tuple(queue.failures), prepared.annotations
+    )
+
+
+def per_value_table(
+    metrics: dict[str, float], calibration: Calibration, annotations: Annotations
+) -> tuple[list[str], list[list[Any]]]:
+    """One row per label: positives and known in test, threshold, temperature and the test metrics at hand."""
+    names = next(group for group in PER_VALUE_METRICS if f"{group[0]}/{calibration.labels[0]}" in metrics)
+    columns = ["value", "positives", "known", "threshold", "temperature", *names]
+    rows: list[list[Any]] = []
+    for k, label in enumerate(calibration.labels):
+        states = [text.labels[k] for text in annotations.splits.test]
+        counts = [states.count(1), len(states) - states.count(-1)]
+        numbers = [calibration.thresholds[k], calibration.temperatures[k]]
+        rows.append([label, *counts, *numbers, *(metrics[f"{name}/{label}"] for name in names)])
+    return columns, rows
+
+
+def _log_checkpoints(
+    config: Config,
+    run: RunDirectory,
+    ledger: Ledger,
+    best: str,
+    metrics: dict[str, float],
+    prepared: Prepared,
+    tracker: Tracker,
+) -> None:
+    """Send checkpoints as versions of the artifact `ckpt-<run>`, in order, per the upload policy."""
+    last = ledger.latest.weights
+    chosen = {"none": set(), "best": {best}, "best+last": {best, last}, "all": None}[config.track.upload]
+    for seen in ledger.checkpoints:
+        path = _weights_only_file(run, seen)
+        if path is None or (chosen is not None and seen.weights not in chosen):
+            continue
+        aliases = [f"step-{seen.step:06d}"]
+        aliases += ["best"] if seen.weights == best else []
+        aliases += ["last"] if seen.weights == last else []
+        metadata = {
+            "weights": seen.weights,
+            "step": seen.step,
+            "epoch": seen.epoch,
+            "taxonomy": prepared.annotations.taxonomy.name,
+            "labels": list(prepared.annotations.taxonomy.labels),
+            "test": _defined(metrics) if seen.weights == best else None,
+        }
+        files = [path, run.thresholds_file(seen.weights)]
+        tracker.log_artifact(f"ckpt-{run.run_id}", "model", files, metadata, aliases)
+
+
+def _weights_only_file(run: RunDirectory, seen: SeenCheckpoint) -> Path | None:
+    """The checkpoint file without optimiser state, if it is still there."""
+    files = [run.checkpoints / name for name in seen.paths if name != run.last_checkpoint.name]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _log_audits(
+    run: RunDirectory,
+    ledger: Ledger,
+    setup: AuditSetup | None,
+    calibration: Calibration,
+    best: str,
+    tracker: Tracker,
+) -> pa.Table | None:
+    """Send the best checkpoint's audit as artifact `audit-<run>`; return the rows of all audits of this run."""
+    if setup is not None:
+        key = setup.key(calibration)
+        folder = run.audit_dir(best, key)
+        if ledger.is_done(best, key):
+            metadata = {"weights": best, "audit_key": key}
+            files = [folder / "table.parquet", folder / "meta.json"]
+            tracker.log_artifact(f"audit-{run.run_id}", "audit-report", files, metadata, ["best"])
+    return read_audits(run, ledger)
+
+
+def read_audits(run: RunDirectory, ledger: Ledger) -> pa.Table | None:
+    """Read the rows of all finished audits of a run; None when there are none."""
+    tables: Sequence[pa.Table] = [read_table(run.path / path / "table.parquet") for path in ledger.done_paths]
+    return concat(tables) if tables else None
+
+
+def _defined(metrics: dict[str, float]) -> dict[str, float]:
+    """Leave undefined metrics out: W&B metadata is JSON, which has no NaN."""
+    return {name: value for name, value in metrics.items() if value == value}

@@ -1,0 +1,103 @@
+"""What does a run need before it starts? Everything a user can get wrong is read and checked here, before a file is made."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from datamodules.annotated_text import AnnotatedData
+from datamodules.annotations import read_annotations
+from datamodules.errors import InputError
+from datamodules.preferences import PreferenceData, read_preferences
+from datamodules.splits import Splits, split_texts
+from datamodules.taxonomy import Taxonomy, load_taxonomy
+from train.config import AuditConfig, DataConfig
+
+OWN_TAXONOMY = {
+    "sample": "value-imprint",
+    "value-imprint": "value-imprint",
+    "fulcra": "schwartz",
+    "valueeval": "valueeval",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """Annotated texts, split.
+
+    Attributes:
+        taxonomy: Their values.
+        data: All texts with the read report.
+        splits: Train, validation and test.
+    """
+
+    taxonomy: Taxonomy
+    data: AnnotatedData
+    splits: Splits
+
+
+def data_root(config: DataConfig) -> Path | None:
+    """Return the data root: the setting, else IMPRINT_DATA, else none."""
+    if config.root is not None:
+        return config.root
+    value = os.environ.get("IMPRINT_DATA")
+    return Path(value) if value else None
+
+
+def read_annotated_data(config: DataConfig) -> AnnotatedData:
+    """Read taxonomy and annotated texts.
+
+    Raises:
+        InputError: See `read_annotations` and `load_taxonomy`.
+    """
+    name = config.taxonomy or OWN_TAXONOMY.get(config.name)
+    if name is None:
+        raise InputError("a table without a taxonomy", "the taxonomy that its labels belong to", "--data.taxonomy")
+    columns = {
+        "text_column": config.text_column,
+        "label_column": config.label_column,
+        "group_column": config.group_column,
+        "id_column": config.id_column,
+    }
+    return read_annotations(config.name, config.path, data_root(config), load_taxonomy(name), **columns)
+
+
+def read_annotations_and_split(config: DataConfig) -> Annotations:
+    """Read and split the annotated texts.
+
+    Raises:
+        InputError: Bad data or settings, or a value without a single positive training text.
+    """
+    data = read_annotated_data(config)
+    splits = split_texts(data.texts, data.test_texts, config.val_fraction, config.test_fraction, config.split_seed)
+    require_trainable(data.taxonomy, splits)
+    return Annotations(data.taxonomy, data, splits)
+
+
+def require_trainable(taxonomy: Taxonomy, splits: Splits) -> None:
+    """Raise InputError when no label has a positive training text; single empty labels are allowed and reported."""
+    n_positive = sum(1 in text.labels for text in splits.train)
+    if n_positive == 0:
+        found = f"no positive label of taxonomy {taxonomy.name} in {len(splits.train)} training texts"
+        raise InputError(found, "labels of that taxonomy", "--data.taxonomy or --data.label_column")
+
+
+def labels_without_positives(taxonomy: Taxonomy, splits: Splits) -> list[str]:
+    """Labels that no training text carries: the classifier cannot learn them."""
+    return [
+        label for k, label in enumerate(taxonomy.labels) if not any(text.labels[k] == 1 for text in splits.train)
+    ]
+
+
+def read_audited_data(config: AuditConfig, root: Path | None) -> tuple[PreferenceData, ...]:
+    """Read the preference data sets to audit, in order, each once.
+
+    Raises:
+        InputError: No data set named, or one that cannot be read.
+    """
+    if not config.datasets:
+        raise InputError("no data set to audit", "at least one", "--audit.datasets, or --audit.enabled false")
+    read = tuple(read_preferences(name, root, split=config.split) for name in dict.fromkeys(config.datasets))
+    names = [data.name for data in read]
+    if len(set(names)) < len(names):
+        raise InputError(f"two data sets of one name among {', '.join(names)}", "distinct file names", "--audit.datasets")
+    return read

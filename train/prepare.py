@@ -1,0 +1,118 @@
+"""What is read, checked and built before training starts?"""
+
+from dataclasses import dataclass
+
+import pytorch_lightning as pl
+import torch
+
+from datamodules.annotation_datamodule import AnnotationDataModule
+from datamodules.errors import InputError
+from datamodules.views import ViewRequest
+from models.classifier import Optimisation, ValueClassifier
+from models.encoder import load_pretrained
+from models.evaluation import is_single_positive
+from models.losses import class_weights
+from train.auditing import AuditSetup, build_setup
+from train.config import Config
+from train.inputs import Annotations, data_root, labels_without_positives, read_annotations_and_split, read_audited_data
+from train.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A checked run that has not written anything yet.
+
+    Attributes:
+        annotations: The texts, split.
+        model: The classifier with pretrained encoder weights.
+        datamodule: The tokenised splits.
+        setup: What to audit; None when audits are off.
+        optimisation: Learning rates and number of steps.
+        device: Where to train and score.
+        monitor: Validation metric that picks the best checkpoint.
+    """
+
+    annotations: Annotations
+    model: ValueClassifier
+    datamodule: AnnotationDataModule
+    setup: AuditSetup | None
+    optimisation: Optimisation
+    device: torch.device
+    monitor: str
+
+
+def prepare(config: Config, progress: Progress) -> Prepared:
+    """Read and check everything, build the model; writes nothing but the token cache.
+
+    Raises:
+        InputError: A user's mistake.
+    """
+    torch.set_float32_matmul_precision(config.trainer.matmul_precision)
+    pl.seed_everything(config.run.seed, verbose=False)
+    annotations = read_annotations_and_split(config.data)
+    for line in annotations.data.report.lines():
+        progress.say(line)
+    if empty := labels_without_positives(annotations.taxonomy, annotations.splits):
+        progress.say(f"warning: no training text carries {', '.join(empty)}; the classifier cannot learn them")
+    audited = read_audited_data(config.audit, data_root(config.data)) if config.audit.enabled else ()
+    encoder = load_pretrained(config.model.encoder, config.model.revision)
+    view = ViewRequest(config.data.view, config.data.truncation, config.data.max_length)
+    tokeniser = encoder.tokeniser()
+    datamodule = AnnotationDataModule(
+        annotations.splits, tokeniser, view, config.trainer.batch_size, config.audit.token_budget, config.run.seed
+    )
+    weights = class_weights(config.model.class_weights, torch.from_numpy(datamodule.train.targets), config.model.loss)
+    model = ValueClassifier.from_pretrained(
+        encoder,
+        annotations.taxonomy,
+        view,
+        loss=config.model.loss,
+        class_weights=weights.tolist(),
+        pooling=config.model.pooling,
+        dropout=config.model.dropout,
+        encoder_dropout=config.model.encoder_dropout,
+    )
+    device = accelerator_device(config.trainer.accelerator)
+    setup = build_setup(config.audit, audited, tokeniser, config.run.cache_dir, device) if audited else None
+    return Prepared(
+        annotations=annotations,
+        model=model,
+        datamodule=datamodule,
+        setup=setup,
+        optimisation=_optimisation(config, datamodule.batches_per_epoch),
+        device=device,
+        monitor=_monitor(config.trainer.monitor, is_single_positive(datamodule.val.targets)),
+    )
+
+
+def accelerator_device(accelerator: str) -> torch.device:
+    """Return the device of an accelerator setting.
+
+    Raises:
+        InputError: `gpu` without one.
+    """
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        found = f"no GPU that torch {torch.__version__} can use"
+        raise InputError(found, "a GPU and a CUDA build of torch", "--trainer.accelerator auto, or install one")
+    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _optimisation(config: Config, batches_per_epoch: int) -> Optimisation:
+    """Count the optimiser steps from data and settings: asking the trainer breaks exact resume (PL#20550)."""
+    batches = min(batches_per_epoch, config.trainer.limit_train_batches or batches_per_epoch)
+    steps = -(-batches // config.trainer.accumulate)
+    return Optimisation(
+        lr_encoder=config.optim.lr_encoder,
+        lr_head=config.optim.lr_head,
+        weight_decay=config.optim.weight_decay,
+        warmup_fraction=config.optim.warmup_fraction,
+        schedule=config.optim.schedule,
+        total_steps=steps * config.trainer.max_epochs,
+        seed=config.run.seed,
+    )
+
+
+def _monitor(requested: str, single_positive: bool) -> str:
+    if requested != "auto":
+        return requested
+    return "val/f1_top1_macro" if single_positive else "val/ap_macro"

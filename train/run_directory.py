@@ -1,0 +1,137 @@
+"""What lies where in a run directory?"""
+
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from datamodules.errors import InputError
+from datamodules.files import require_file, write_json, write_text
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """Paths of one run.
+
+    Attributes:
+        path: The folder; its name is the run id.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, root: Path, experiment: str, seed: int) -> "RunDirectory":
+        """Make a new folder `<experiment>-s<seed>-<UTC stamp>`; an existing one is never reused.
+
+        Raises:
+            InputError: The root is not writable.
+        """
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        for attempt in range(100):
+            suffix = f"-{attempt}" if attempt else ""
+            path = root / f"{experiment}-s{seed}-{stamp}{suffix}"
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise InputError(f"{root}, which takes no new folder ({error.strerror})", "a writable folder", "--run.root") from error
+            return cls(path)
+        raise InputError(f"a hundred runs named {experiment}-s{seed}-{stamp}", "a free name", "--run.experiment")
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """Open an existing run.
+
+        Raises:
+            InputError: Not a run directory.
+        """
+        require_file(path / "config.yaml", "name a run directory: a folder that `imprint fit` wrote")
+        return cls(path)
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run."""
+        return self.path.resolve().name
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The checkpoint with the optimiser state."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def ledger_file(self) -> Path:
+        """The ledger."""
+        return self.path / "ledger.jsonl"
+
+    def thresholds_file(self, weights: str) -> Path:
+        """Temperatures and thresholds of a checkpoint."""
+        return self.path / "thresholds" / f"{weights[:8]}.json"
+
+    def predictions_file(self, weights: str, split: str) -> Path:
+        """Predictions of a checkpoint on `val` or `test`."""
+        return self.path / "predictions" / f"{weights[:8]}-{split}.parquet"
+
+    def corpus_file(self, dataset: str) -> Path:
+        """Index of an audited data set."""
+        return self.path / "corpus" / f"{dataset}.parquet"
+
+    def audit_dir(self, weights: str, audit_key: str) -> Path:
+        """Folder of one audit of one checkpoint."""
+        return self.path / "audits" / f"{weights[:8]}-{audit_key[:8]}"
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write config.yaml."""
+        write_text(self.config_file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+    def write_environment(self, device: torch.device, data: dict[str, Any]) -> None:
+        """Write env.json: versions, git state, device, data digests and read reports."""
+        write_json(
+            self.path / "env.json",
+            {
+                "python": sys.version.split()[0],
+                "platform": platform.platform(),
+                "processor": torch.backends.cpu.get_cpu_capability(),
+                "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+                "threads": torch.get_num_threads(),
+                "git": git_state(Path(__file__).parent),
+                "packages": installed_versions(),
+                "data": data,
+            },
+        )
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the version of every installed distribution, by name."""
+    return dict(sorted((d.name, d.version) for d in distributions()))
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Return the commit and whether tracked files are changed; None outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=20
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,88 @@
+"""How is Lightning's trainer set up for a run?"""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from models.precision import resolve_precision
+from train.callbacks.audit_on_checkpoint import AuditOnCheckpoint
+from train.callbacks.console import EpochLines
+from train.callbacks.recording_checkpoint_io import RecordingCheckpointIO
+from train.checkpoint_queue import CheckpointQueue
+from train.config import Config
+from train.prepare import Prepared
+from train.progress import Progress
+from train.run_directory import RunDirectory
+from train.tracking import LightningTracker, Tracker
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's banners and its advice to add data loader workers, which buy nothing for short texts."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def best_checkpoint(run: RunDirectory, monitor: str, save_top_k: int) -> ModelCheckpoint:
+    """Save the weights at every validation and know the best by the monitored metric."""
+    return ModelCheckpoint(
+        dirpath=run.checkpoints,
+        filename="e{epoch:03d}-s{step:06d}",
+        auto_insert_metric_name=False,
+        monitor=monitor,
+        mode="min" if monitor.endswith("loss") else "max",
+        save_top_k=save_top_k,
+        save_weights_only=True,
+    )
+
+
+def build_trainer(
+    config: Config,
+    prepared: Prepared,
+    run: RunDirectory,
+    best: ModelCheckpoint,
+    queue: CheckpointQueue,
+    on_written: Callable[[str, int, Path], None],
+    tracker: Tracker,
+    progress: Progress,
+) -> pl.Trainer:
+    """Build the trainer of a run; the callbacks' order matters (`AuditOnCheckpoint`)."""
+    shown = tuple(dict.fromkeys(("val/loss", prepared.monitor, "val/f1_macro")))
+    callbacks: list[pl.Callback] = [EpochLines(progress, shown), best]
+    if config.trainer.save_last:
+        last = ModelCheckpoint(dirpath=run.checkpoints, filename="last", save_top_k=1, enable_version_counter=False)
+        callbacks.append(last)
+    callbacks.append(AuditOnCheckpoint(queue))
+    bf16 = resolve_precision(config.trainer.precision, prepared.device) == "bf16"
+    return pl.Trainer(
+        accelerator="gpu" if prepared.device.type == "cuda" else "cpu",
+        devices=1,
+        max_epochs=config.trainer.max_epochs,
+        precision="bf16-mixed" if bf16 else "32-true",
+        accumulate_grad_batches=config.trainer.accumulate,
+        gradient_clip_val=config.trainer.gradient_clip or None,
+        val_check_interval=config.trainer.val_check_interval,
+        limit_train_batches=config.trainer.limit_train_batches,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        logger=LightningTracker(tracker, run.run_id),
+        callbacks=callbacks,
+        plugins=[RecordingCheckpointIO(on_written)],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=run.path,
+    )

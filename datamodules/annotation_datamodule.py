@@ -129,7 +129,7 @@ class AnnotationDataModule(pl.LightningDataModule):
 
     def _loader(self, split: TokenisedSplit, batches: LengthGroupedBatches | list[list[int]]) -> DataLoader[Batch]:
         # batch_size=None: the sampler yields whole batches. No workers: padding a batch takes well under a millisecond.
-        return DataLoader(_SplitDataset(split, self._pad_id), sampler=batches, batch_size=None, collate_fn=_unchanged)
+        return DataLoader(_SplitDataset(split, self._pad_id), sampler=batches, batch_size=None, collate_fn=_unchanged)  # type: ignore[arg-type]
 
 
 def _unchanged(batch: Batch) -> Batch:

@@ -1,11 +1,11 @@
 """How is a written label read?"""
 
-import math
 from typing import Any
 
 from datamodules.annotated_text import UNKNOWN
 from datamodules.annotation_tally import AnnotationTally
 from datamodules.errors import InputError
+from datamodules.tabular import cell_text
 from datamodules.taxonomy import Taxonomy
 
 _SIGNS = {"1": "for", "+1": "for", "-1": "against"}
@@ -57,7 +57,7 @@ def bit(cell: Any, place: str) -> int:
     Raises:
         InputError: The cell holds something else; `place` says where.
     """
-    if (state := _STATES.get(_folded(cell), UNKNOWN)) == UNKNOWN:
+    if (state := _STATES.get(cell_text(cell).casefold(), UNKNOWN)) == UNKNOWN:
         raise InputError(f"{cell!r} as {place}", "0 or 1", "correct the file")
     return state
 
@@ -68,7 +68,7 @@ def state(cell: Any, place: str) -> int:
     Raises:
         InputError: The cell holds something else; `place` says where.
     """
-    if (known := _STATES.get(_folded(cell))) is None:
+    if (known := _STATES.get(cell_text(cell).casefold())) is None:
         raise InputError(f"{cell!r} as {place}", "0, 1 or nothing (unknown)", "correct the file")
     return known
 
@@ -79,16 +79,11 @@ def signed_states(cell: Any, place: str) -> tuple[int, int]:
     Raises:
         InputError: The cell holds something else; `place` says where.
     """
-    if _folded(cell) in {"-1", "-1.0"}:
+    if cell_text(cell).casefold() in {"-1", "-1.0"}:
         return 0, 1
-    if (known := _STATES.get(_folded(cell).removeprefix("+"))) is None:
+    if (known := _STATES.get(cell_text(cell).casefold().removeprefix("+"))) is None:
         raise InputError(f"{cell!r} as {place}", "-1, 0, 1 or nothing (unknown)", "correct the file")
     return (UNKNOWN, UNKNOWN) if known == UNKNOWN else (known, 0)
-
-
-def _folded(cell: Any) -> str:
-    missing = cell is None or (isinstance(cell, float) and math.isnan(cell))
-    return "" if missing else str(cell).strip().casefold()
 
 
 def _plain_label(entry: str, tally: AnnotationTally) -> str | None:

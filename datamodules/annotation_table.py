@@ -13,7 +13,7 @@ from datamodules.annotation_labels import label_list, listed_labels, signed_stat
 from datamodules.annotation_tally import AnnotationTally
 from datamodules.errors import InputError
 from datamodules.read_report import ReadReport
-from datamodules.tabular import Table, cell_text, read_table_file
+from datamodules.tabular import Table, cell_text, is_missing, read_table_file
 from datamodules.taxonomy import Taxonomy
 
 FIX = "correct the file, or name another with --data.path"
@@ -113,7 +113,7 @@ def _label_reader(
 
     def listed(row: dict[str, Any], number: int) -> list[int] | None:
         cell = row.get(column)
-        if cell is None or cell != cell:  # NaN is the only value that differs from itself
+        if is_missing(cell):
             return None
         return listed_labels(label_list(cell, f"{column} of row {number} of {table.path}"), tally)
 

@@ -108,12 +108,10 @@ class AnnotationTally:
     def _require_positives(self, fix: str) -> None:
         unknown = ", ".join(f"{label} ({count})" for label, count in self.unknown_labels.items())
         if unknown and not self.label_counts_read:
-            accepted = ", ".join(
-                dict.fromkeys(name for value in self.taxonomy.values for name in (value.slug, value.name))
-            )
+            accepted = ", ".join(value.name for value in self.taxonomy.values)
             raise InputError(
                 f"only unknown labels in {self._files()}: {unknown}",
-                f"labels of taxonomy {self.taxonomy.name}: {accepted}",
+                f"labels of taxonomy {self.taxonomy.name} (names or slugs): {accepted}",
                 "correct the labels, or choose the taxonomy with --data.taxonomy",
             )
         if not self.texts:

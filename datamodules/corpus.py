@@ -122,7 +122,11 @@ def _tokenise(
             "text_id": [hashlib.sha256(ids.tobytes()).hexdigest()[:16] for ids in distinct],
         }
     )
-    with whole_file(tokens_path) as path, pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as out:
+    with (
+        whole_file(tokens_path) as path,
+        pa.OSFile(str(path), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema) as out,
+    ):
         out.write_table(table)
     with whole_file(index_path) as path:
         pq.write_table(pa.table(index), path)

@@ -88,7 +88,9 @@ def read_json_lines(path: Path, fix: str) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {number}, is not JSON ({error.msg})", "one JSON object a line", fix) from error
+            raise InputError(
+                f"{path}, line {number}, is not JSON ({error.msg})", "one JSON object a line", fix
+            ) from error
         if not isinstance(row, dict):
             raise InputError(f"{path}, line {number}, is a JSON {type(row).__name__}", "one JSON object a line", fix)
         rows.append(row)
@@ -104,7 +106,9 @@ def read_json_array(path: Path, fix: str) -> list[dict[str, Any]]:
     try:
         rows = json.loads(read_text(path, fix))
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}, is not JSON ({error.msg})", "a JSON array of objects", fix) from error
+        raise InputError(
+            f"{path}, line {error.lineno}, is not JSON ({error.msg})", "a JSON array of objects", fix
+        ) from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError(f"{path}, which is not an array of objects", "a JSON array of objects", fix)
     return rows

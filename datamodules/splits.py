@@ -5,7 +5,7 @@ that share a declared group, a dialogue opening or a normalised text never strad
 """
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ class Splits:
         }
 
 
-def content_keys(text: AnnotatedText) -> tuple[Hashable, Hashable]:
+def content_keys(text: AnnotatedText) -> tuple[tuple[str, str], tuple[str, str]]:
     """What makes two texts the same content: the normalised text, and the normalised dialogue opening."""
     return ("text", normalise(text.text)), ("opening", dialogue_group(text.text))
 
@@ -68,7 +68,7 @@ def connected_groups(texts: Sequence[AnnotatedText]) -> np.ndarray:
             i = parent[i]
         return i
 
-    owner: dict[Hashable, int] = {}
+    owner: dict[tuple[str, str], int] = {}
     for i, text in enumerate(texts):
         for key in (("group", text.group_id), *content_keys(text)):
             a, b = sorted((root(owner.setdefault(key, i)), root(i)))
@@ -120,7 +120,8 @@ def stratified_parts(positives: np.ndarray, groups: np.ndarray, fractions: Seque
     for group in order:
         if part_of_group[group] < 0:
             assign(group, wanted_texts)
-    return part_of_group[groups]
+    parts: np.ndarray = part_of_group[groups]
+    return parts
 
 
 def split_texts(
@@ -152,20 +153,26 @@ def split_texts(
         train_groups = {text.group_id for text in texts}
         n_shared = sum(text.group_id in train_groups for text in given_test)
     if not texts:
-        raise InputError("no training text left after the leak check", "training texts that are not in the test file", "--data.path")
+        raise InputError(
+            "no training text left after the leak check", "training texts that are not in the test file", "--data.path"
+        )
     groups = connected_groups(texts)
     names = ("train", "val") if given_test is not None else ("train", "val", "test")
     fractions = [val_fraction] if given_test is not None else [val_fraction, test_fraction]
     if groups.max() + 1 < len(names):
         found = f"{len(texts)} texts in {groups.max() + 1} group(s)"
-        raise InputError(found, f"at least {len(names)} groups, one for each of {', '.join(names)}", "more data, or --data.path")
+        raise InputError(
+            found, f"at least {len(names)} groups, one for each of {', '.join(names)}", "more data, or --data.path"
+        )
     positives = np.array([text.labels for text in texts], dtype=np.int64) == 1
     part = stratified_parts(positives, groups, [1 - sum(fractions), *fractions], seed)
     chosen = {name: tuple(t for t, p in zip(texts, part, strict=True) if p == k) for k, name in enumerate(names)}
     for name in names:
         if not chosen[name]:
             found = f"no text for {name} out of {len(texts)} texts in {groups.max() + 1} groups"
-            raise InputError(found, "every split filled", "larger --data.val_fraction or --data.test_fraction, or more data")
+            raise InputError(
+                found, "every split filled", "larger --data.val_fraction or --data.test_fraction, or more data"
+            )
     n_groups = {name: len(set(groups[part == k].tolist())) for k, name in enumerate(names)}
     test = tuple(given_test) if given_test is not None else chosen["test"]
     if given_test is not None:
@@ -186,7 +193,7 @@ def check_fractions(val_fraction: float, test_fraction: float) -> None:
 
 def check_no_leak(splits: dict[str, Sequence[AnnotatedText]]) -> None:
     """Raise RuntimeError when two splits share a text or a dialogue opening: the split would be wrong."""
-    owners: dict[Hashable, str] = {}
+    owners: dict[tuple[str, str], str] = {}
     for name, texts in splits.items():
         for text in texts:
             for key in content_keys(text):

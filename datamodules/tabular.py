@@ -86,11 +86,14 @@ def read_parquet(path: Path, fix: str) -> Table:
     return Table(path, tuple(table.column_names), tuple(table.to_pylist()))
 
 
+def is_missing(value: Any) -> bool:
+    """Return whether a cell is null or NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def cell_text(value: Any) -> str:
-    """Return a cell as stripped text; a missing one (null or NaN) is empty."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return str(value).strip()
+    """Return a cell as stripped text; a missing one is empty."""
+    return "" if is_missing(value) else str(value).strip()
 
 
 def _delimited(path: Path, fix: str, delimiter: str, quoting: Literal[0, 3]) -> Table:

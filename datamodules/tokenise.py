@@ -55,6 +55,12 @@ class Tokeniser:
         """The sha256 of the serialised tokenizer, as hex."""
         return hashlib.sha256(self.json.encode("utf-8")).hexdigest()
 
+    def lengths(self, texts: Sequence[str]) -> np.ndarray:
+        """Count the tokens of uncut texts, special tokens included, int64 [n]."""
+        extra = len(self._prefix) + len(self._suffix)
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return np.array([len(encoding.ids) + extra for encoding in encodings], dtype=np.int64)
+
     def encode(
         self, parts: Sequence[tuple[str, str]], max_length: int, truncation: Truncation = "head"
     ) -> TokenisedTexts:

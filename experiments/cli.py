@@ -59,7 +59,11 @@ def _run(arguments: list[str]) -> int:
             return run_data(arguments[1:])
         case ["-h" | "--help"] | []:
             lines = [f"  {verb:<7}{text}" for verb, text in VERBS.items()]
-            print("\n".join(["usage: imprint VERB ...", "", DESCRIPTION, "", *lines, "", "imprint VERB --help tells more."]))
+            print(
+                "\n".join(
+                    ["usage: imprint VERB ...", "", DESCRIPTION, "", *lines, "", "imprint VERB --help tells more."]
+                )
+            )
             return 0 if arguments else 2
         case _:
             raise InputError(f"verb {arguments[0]!r}", f"one of {', '.join(VERBS)}", "imprint --help")

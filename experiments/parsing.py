@@ -37,6 +37,18 @@ def config_from(parser: ArgumentParser, namespace: Any) -> Config:
     return Config(**{name: getattr(sections, name) for name in Config.__annotations__})
 
 
+def read_config(path: Path) -> Config:
+    """Read a config file, such as a run's config.yaml.
+
+    Raises:
+        InputError: See `check_config_file`.
+    """
+    check_config_file(path)
+    parser = command_parser("fit", "")
+    add_config_sections(parser)
+    return config_from(parser, parser.parse_args(["--config", str(path)]))
+
+
 def files_first(arguments: Sequence[str]) -> list[str]:
     """Move `--config FILE` to the front, in order, so that flags win wherever they stand; check each file.
 

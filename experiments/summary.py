@@ -22,7 +22,7 @@ HEADINGS = {
     "f1_top1": "F1 (top-1)",
     "auroc_vs_unlisted": "AUROC vs unlisted",
 }
-HEADLINE = ("f1_macro", "f1_micro", "f1_weighted", "ap_macro", "auroc_macro", "ece_macro")
+HEADLINE: tuple[str, ...] = ("f1_macro", "f1_micro", "f1_weighted", "ap_macro", "auroc_macro", "ece_macro")
 HEADLINE += ("top1_accuracy", "f1_top1_macro", "f1_top1_weighted")
 
 
@@ -66,4 +66,6 @@ def print_fit_summary(result: FitResult, console: Console) -> None:
         console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
     if result.failed_audits:
         failed = ", ".join(weights[:8] for weights in result.failed_audits)
-        console.print(f"Audits failed for {failed}: see ledger.jsonl, then imprint audit {path} --pending", soft_wrap=True)
+        console.print(
+            f"Audits failed for {failed}: see ledger.jsonl, then imprint audit {path} --pending", soft_wrap=True
+        )

@@ -114,6 +114,7 @@ class ValueClassifier(pl.LightningModule):
         self.head = nn.Linear(hidden_size, len(self.taxonomy.labels))
         weights = torch.ones(len(self.taxonomy.labels)) if class_weights is None else torch.tensor(class_weights)
         # Not persistent: they shape the loss, not the function, so they stay out of the weights digest.
+        self.class_weights: torch.Tensor
         self.register_buffer("class_weights", weights, persistent=False)
         self.optimisation: Optimisation | None = None
         self._validation: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
@@ -141,17 +142,33 @@ class ValueClassifier(pl.LightningModule):
         """Names of the outputs, in order."""
         return self.taxonomy.labels
 
+    @property
+    def softmax(self) -> bool:
+        """Whether the head is one choice among all values."""
+        return self.loss_name == "softmax"
+
+    @property
+    def chance_thresholds(self) -> list[float] | None:
+        """Probability per label that means "p above 1/L", where it is not the default.
+
+        A WAN head whose positive term has weight w puts s = w/(1+w) there (`losses.weak_assume_negative`).
+        """
+        if self.loss_name != "wan":
+            return None
+        return [weight / (1 + weight) for weight in self.class_weights.tolist()]
+
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Score texts: int64 ids and mask [batch, length] to float32 logits [batch, n_labels]."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         pooled = self.dropout(self.pooling(states, attention_mask))
         # The head stays in float32 under autocast: it is tiny, and its rounding would flip decisions.
         with torch.autocast(pooled.device.type, enabled=False):
-            return self.head(pooled)
+            logits: torch.Tensor = self.head(pooled)
+        return logits
 
     def _loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         with torch.autocast(logits.device.type, enabled=False):
-            return compute_loss(self.loss_name, logits, targets, self.class_weights)  # type: ignore[arg-type]
+            return compute_loss(self.loss_name, logits, targets, self.class_weights)
 
     def on_train_epoch_start(self) -> None:
         """Seed dropout by (seed, epoch), so that a run resumed at an epoch boundary repeats the unbroken one."""
@@ -180,9 +197,12 @@ class ValueClassifier(pl.LightningModule):
         self._validation.clear()
         if self.trainer.sanity_checking:
             return
+        if not bool(torch.isfinite(logits).all()):
+            found = f"scores that are not finite after step {self.trainer.global_step}: training has diverged"
+            raise InputError(found, "finite scores", "lower --optim.lr_encoder and --optim.lr_head")
         loss = self._loss(logits.to(self.device), targets.to(self.device))
         metrics = validation_metrics(
-            logits.numpy(), targets.numpy(), groups.numpy(), self.taxonomy, softmax=self.loss_name == "softmax"
+            logits.numpy(), targets.numpy(), groups.numpy(), self.taxonomy, self.softmax, self.chance_thresholds
         )
         self.log_dict({"val/loss": float(loss)} | {f"val/{name}": value for name, value in metrics.items()})
 

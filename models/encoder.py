@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from datamodules.errors import InputError
 from datamodules.tokenise import Tokeniser
@@ -60,13 +61,16 @@ def load_pretrained(name: str, revision: str | None = None) -> PretrainedEncoder
         InputError: Nothing loadable under that name, or a tokenizer without a fast version or a padding token.
     """
     path = encoder_path(name)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
         model = AutoModel.from_pretrained(path, revision=revision, dtype=torch.float32)
     except (OSError, ValueError, KeyError) as error:
         kind = "folder" if Path(path).is_dir() else "hub id (is there a network?) or folder"
         first_line = str(error).strip().split("\n")[0]
-        raise InputError(f"encoder {name!r}, which does not load as a {kind}: {first_line}", "an encoder", FIX) from error
+        raise InputError(
+            f"encoder {name!r}, which does not load as a {kind}: {first_line}", "an encoder", FIX
+        ) from error
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(f"a tokenizer without a fast version for {name!r}", "a fast tokenizer (tokenizer.json)", FIX)
     if tokenizer.pad_token_id is None:
@@ -94,12 +98,18 @@ def build_encoder(config: dict[str, Any], dropout: float | None = None) -> nn.Mo
     """
     config = {key: value for key, value in config.items() if key not in ("dtype", "_name_or_path")}
     model_type = config.pop("model_type")
-    model = AutoModel.from_config(AutoConfig.for_model(model_type, **config), dtype=torch.float32)
+    model: nn.Module = AutoModel.from_config(  # type: ignore[no-untyped-call]
+        AutoConfig.for_model(model_type, **config), dtype=torch.float32
+    )
     _drop_pooler(model)
     if dropout is not None:
         layers = [module for module in model.modules() if isinstance(module, nn.Dropout)]
         if not layers:
-            raise InputError(f"no dropout layer in a {model_type} encoder", "a layer that the rate acts on", "leave --model.encoder_dropout out")
+            raise InputError(
+                f"no dropout layer in a {model_type} encoder",
+                "a layer that the rate acts on",
+                "leave --model.encoder_dropout out",
+            )
         for layer in layers:
             layer.p = dropout
     return model
@@ -108,7 +118,8 @@ def build_encoder(config: dict[str, Any], dropout: float | None = None) -> nn.Mo
 def _drop_pooler(model: nn.Module) -> None:
     """Remove the pretraining pooler: its parameters would get no gradient here."""
     if getattr(model, "pooler", None) is not None:
-        model.pooler = None
+        del model.pooler
+        model.register_module("pooler", None)
 
 
 def _max_positions(config: Any, model_max_length: int) -> int:

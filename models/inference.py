@@ -1,7 +1,7 @@
 """How is a corpus scored, fast and in any batch size alike?"""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ from models.precision import resolve_precision
 
 
 @contextlib.contextmanager
-def evaluation_mode(model: nn.Module):  # noqa: ANN201 - a context manager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Evaluate without leaving a trace: eval mode, no gradients, and all modes and random states put back after."""
     modes = [(module, module.training) for module in model.modules()]
     cuda_devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []

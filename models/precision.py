@@ -10,13 +10,12 @@ PRECISIONS = ("auto", "float32", "bf16")
 def has_native_bf16(device: torch.device) -> bool:
     """Tell whether `device` multiplies bf16 matrices in hardware."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         capabilities = torch.backends.cpu.get_cpu_capability()
         # The capability name stops at AVX512; the bf16 instructions are only told by these two private queries.
-        return capabilities.startswith("AVX512") and (
-            torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        )
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return capabilities.startswith("AVX512") and bool(native)
     return False
 
 

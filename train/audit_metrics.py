@@ -4,8 +4,9 @@ import pyarrow as pa
 
 
 def audit_scalars(table: pa.Table) -> dict[str, float]:
-    """Name the estimates over whole data sets `audit/<dataset>/<metric>/<slice>/<feature>`; other rows stay in the table.
+    """Name the estimates over whole data sets `audit/<dataset>/<metric>/<slice>/<feature>`.
 
+    Rows of subsets stay in the table.
     As-published rows get `as-published-` before the metric, so that the two never share a name.
     """
     scalars: dict[str, float] = {}

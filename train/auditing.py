@@ -115,15 +115,12 @@ def build_setup(
 
 def score_split(model: ValueClassifier, split: TokenisedSplit, precision: str, token_budget: int) -> np.ndarray:
     """Score the texts of a split: float32 logits [n, n_labels]."""
-    return score_tokens(
-        model, split.tokens.ids, split.lengths, model.tokeniser.pad_id, precision, token_budget
-    )
+    return score_tokens(model, split.tokens.ids, split.lengths, model.tokeniser.pad_id, precision, token_budget)
 
 
 def calibrate(model: ValueClassifier, logits: np.ndarray, targets: np.ndarray) -> Calibration:
     """Fit temperatures and thresholds of a checkpoint on validation logits."""
-    softmax = model.loss_name == "softmax"
-    return fit_calibration(logits, targets, model.labels, model.taxonomy.signed, softmax)
+    return fit_calibration(logits, targets, model.labels, model.taxonomy.signed, model.softmax, model.chance_thresholds)
 
 
 def score_corpus(
@@ -137,7 +134,13 @@ def score_corpus(
     """
     with progress.bar(f"scoring {corpus.data.name}", len(corpus.lengths), "texts") as advance:
         logits = score_tokens(
-            model, corpus.input_ids, corpus.lengths, model.tokeniser.pad_id, setup.precision, setup.token_budget, advance
+            model,
+            corpus.input_ids,
+            corpus.lengths,
+            model.tokeniser.pad_id,
+            setup.precision,
+            setup.token_budget,
+            advance,
         )
     probabilities = calibration.probabilities(logits)
     decisions = calibration.decide(probabilities)
@@ -259,4 +262,3 @@ def _data_meta(corpus: AuditCorpus) -> dict[str, Any]:
         "n_distinct_texts": len(corpus.lengths),
         "report": corpus.data.report.to_dict(),
     }
-

@@ -11,6 +11,7 @@ from datamodules.annotation_datamodule import TokenisedSplit
 from models.calibration import Calibration
 from models.classifier import ValueClassifier, load_classifier
 from models.digest import weights_digest
+from train.audit_metrics import audit_scalars
 from train.auditing import AuditSetup, CheckpointRecord, audit_checkpoint, calibrate, score_split
 from train.ledger import Ledger
 from train.predictions import write_predictions
@@ -18,7 +19,6 @@ from train.progress import Progress
 from train.run_directory import RunDirectory
 from train.thresholds import read_thresholds, write_thresholds
 from train.tracking import Tracker
-from train.audit_metrics import audit_scalars
 
 
 class CheckpointQueue:
@@ -98,9 +98,7 @@ class CheckpointQueue:
         self._progress.say(f"  auditing checkpoint {record.weights[:8]} (step {record.step})")
         output = self._run.audit_dir(record.weights, key)
         try:
-            table = audit_checkpoint(
-                model, calibration, self.setup, record, self._run.run_id, output, self._progress
-            )
+            table = audit_checkpoint(model, calibration, self.setup, record, self._run.run_id, output, self._progress)
         except Exception as error:
             self._ledger.record_audit(record.weights, key, "failed", error=f"{type(error).__name__}: {error}")
             self.failures.append(record.weights)

@@ -1,4 +1,4 @@
-"""What does a run need before it starts? Everything a user can get wrong is read and checked here, before a file is made."""
+"""What does a run need before it starts? What a user can get wrong is read and checked here, before a file is made."""
 
 import os
 from dataclasses import dataclass
@@ -52,13 +52,16 @@ def read_annotated_data(config: DataConfig) -> AnnotatedData:
     name = config.taxonomy or OWN_TAXONOMY.get(config.name)
     if name is None:
         raise InputError("a table without a taxonomy", "the taxonomy that its labels belong to", "--data.taxonomy")
-    columns = {
-        "text_column": config.text_column,
-        "label_column": config.label_column,
-        "group_column": config.group_column,
-        "id_column": config.id_column,
-    }
-    return read_annotations(config.name, config.path, data_root(config), load_taxonomy(name), **columns)
+    return read_annotations(
+        config.name,
+        config.path,
+        data_root(config),
+        load_taxonomy(name),
+        text_column=config.text_column,
+        label_column=config.label_column,
+        group_column=config.group_column,
+        id_column=config.id_column,
+    )
 
 
 def read_annotations_and_split(config: DataConfig) -> Annotations:
@@ -83,9 +86,7 @@ def require_trainable(taxonomy: Taxonomy, splits: Splits) -> None:
 
 def labels_without_positives(taxonomy: Taxonomy, splits: Splits) -> list[str]:
     """Labels that no training text carries: the classifier cannot learn them."""
-    return [
-        label for k, label in enumerate(taxonomy.labels) if not any(text.labels[k] == 1 for text in splits.train)
-    ]
+    return [label for k, label in enumerate(taxonomy.labels) if not any(text.labels[k] == 1 for text in splits.train)]
 
 
 def read_audited_data(config: AuditConfig, root: Path | None) -> tuple[PreferenceData, ...]:
@@ -99,5 +100,7 @@ def read_audited_data(config: AuditConfig, root: Path | None) -> tuple[Preferenc
     read = tuple(read_preferences(name, root, split=config.split) for name in dict.fromkeys(config.datasets))
     names = [data.name for data in read]
     if len(set(names)) < len(names):
-        raise InputError(f"two data sets of one name among {', '.join(names)}", "distinct file names", "--audit.datasets")
+        raise InputError(
+            f"two data sets of one name among {', '.join(names)}", "distinct file names", "--audit.datasets"
+        )
     return read

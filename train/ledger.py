@@ -60,7 +60,9 @@ class Ledger:
                 with self.path.open("a", encoding="utf-8") as file:
                     file.write("\n")
                 return
-            raise InputError(f"{self.path}, line {number}, is not a ledger entry", "a ledger", "restore the file") from error
+            raise InputError(
+                f"{self.path}, line {number}, is not a ledger entry", "a ledger", "restore the file"
+            ) from error
 
     def _apply(self, entry: dict[str, Any]) -> None:
         if entry["state"] == "seen":
@@ -95,6 +97,10 @@ class Ledger:
     def is_done(self, weights: str, audit_key: str) -> bool:
         """Tell whether this audit of these weights is finished."""
         return self._audits.get((weights, audit_key)) == "done"
+
+    def has_done(self, weights: str) -> bool:
+        """Tell whether any audit of these weights is finished."""
+        return any(owner == weights for owner, _ in self._done_paths)
 
     @property
     def done_paths(self) -> list[str]:

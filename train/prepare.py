@@ -7,6 +7,7 @@ import torch
 
 from datamodules.annotation_datamodule import AnnotationDataModule
 from datamodules.errors import InputError
+from datamodules.splits import Splits
 from datamodules.views import ViewRequest
 from models.classifier import Optimisation, ValueClassifier
 from models.encoder import load_pretrained
@@ -54,6 +55,7 @@ def prepare(config: Config, progress: Progress) -> Prepared:
         progress.say(line)
     if empty := labels_without_positives(annotations.taxonomy, annotations.splits):
         progress.say(f"warning: no training text carries {', '.join(empty)}; the classifier cannot learn them")
+    require_usable_loss(config.model.loss, annotations.splits)
     audited = read_audited_data(config.audit, data_root(config.data)) if config.audit.enabled else ()
     encoder = load_pretrained(config.model.encoder, config.model.revision)
     view = ViewRequest(config.data.view, config.data.truncation, config.data.max_length)
@@ -83,6 +85,13 @@ def prepare(config: Config, progress: Progress) -> Prepared:
         device=device,
         monitor=_monitor(config.trainer.monitor, is_single_positive(datamodule.val.targets)),
     )
+
+
+def require_usable_loss(loss: str, splits: Splits) -> None:
+    """Raise InputError for `bce` on texts without any known negative: masked so, every score would only rise."""
+    if loss == "bce" and not any(0 in text.labels for text in splits.train):
+        found = "loss bce, but every training text names values that hold and leaves the others unknown"
+        raise InputError(found, "a loss for single positives", "--model.loss wan, or softmax as published")
 
 
 def accelerator_device(accelerator: str) -> torch.device:

@@ -42,7 +42,9 @@ class RunDirectory:
             except FileExistsError:
                 continue
             except OSError as error:
-                raise InputError(f"{root}, which takes no new folder ({error.strerror})", "a writable folder", "--run.root") from error
+                raise InputError(
+                    f"{root}, which takes no new folder ({error.strerror})", "a writable folder", "--run.root"
+                ) from error
             return cls(path)
         raise InputError(f"a hundred runs named {experiment}-s{seed}-{stamp}", "a free name", "--run.experiment")
 

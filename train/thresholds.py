@@ -34,7 +34,9 @@ def read_thresholds(path: Path, weights: str, labels: tuple[str, ...]) -> Calibr
         owner = content.pop("weights")
         calibration = Calibration.from_json(content)
     except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}, which is not a thresholds file ({error})", "a file as `imprint fit` writes", FIX) from error
+        raise InputError(
+            f"{path}, which is not a thresholds file ({error})", "a file as `imprint fit` writes", FIX
+        ) from error
     if owner != weights:
         raise InputError(f"thresholds of weights {owner[:8]} in {path}", f"thresholds of weights {weights[:8]}", FIX)
     if calibration.labels != tuple(labels):

@@ -140,7 +140,7 @@ class WandbMirror:
         self._run.finish(exit_code=exit_code)
 
 
-def _wandb_mode(requested: str) -> str:
+def _wandb_mode(requested: str) -> Any:
     """Resolve `auto`: what WANDB_MODE says, else online when the user is logged in, else offline."""
     if requested != "auto":
         return requested

@@ -30,7 +30,9 @@ class AuditOnCheckpoint(Checkpoint):
         order = [type(callback) for callback in trainer.callbacks]  # type: ignore[attr-defined]
         own = order.index(type(self))
         if ModelCheckpoint not in order[:own] or ModelCheckpoint in order[own:]:
-            raise RuntimeError("list AuditOnCheckpoint after every ModelCheckpoint: it must run after the file is written")
+            raise RuntimeError(
+                "list AuditOnCheckpoint after every ModelCheckpoint: it must run after the file is written"
+            )
 
     def _drain(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.sanity_checking and not trainer.fast_dev_run:  # type: ignore[attr-defined]

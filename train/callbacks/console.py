@@ -35,7 +35,7 @@ class EpochLines(pl.Callback):
         """Advance the bar; close it at the end, before validation prints."""
         if self._advance is not None:
             self._advance(1)
-        if trainer.is_last_batch:  # type: ignore[attr-defined]
+        if trainer.is_last_batch:
             self._close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -50,6 +50,10 @@ class EpochLines(pl.Callback):
         """Print the metrics of this validation."""
         if trainer.sanity_checking:
             return
-        shown = [f"{name} {float(trainer.callback_metrics[name]):.4f}" for name in self._metrics if name in trainer.callback_metrics]
+        shown = [
+            f"{name} {float(trainer.callback_metrics[name]):.4f}"
+            for name in self._metrics
+            if name in trainer.callback_metrics
+        ]
         seconds = time.perf_counter() - self._start
         self._progress.say(f"  step {trainer.global_step}: {', '.join(shown)} ({seconds:.0f} s since the epoch began)")

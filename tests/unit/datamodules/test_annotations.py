@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from datamodules import annotation_layouts
 from datamodules.annotations import (
     dialogue_group,
     read_annotations,
@@ -84,7 +85,8 @@ def test_dialogue_group_of_other_texts_is_the_whole_text():
 def test_value_imprint_single_positive_rest_unknown(tmp_path, imprint):
     path = write(
         tmp_path / "v.csv",
-        'Text,Label\r\n"\n\nHuman: Say ""hi"", please\n\nAssistant: hi",Civility/Tolerance\r\nplain,Wisdom/Knowledge\r\n',
+        'Text,Label\r\n"\n\nHuman: Say ""hi"", please\n\nAssistant: hi",Civility/Tolerance\r\n'
+        "plain,Wisdom/Knowledge\r\n",
     )
     texts, report = read_value_imprint(path, imprint)
     assert [text.text_id for text in texts] == ["value-imprint-1", "value-imprint-2"]
@@ -115,9 +117,7 @@ def test_repeated_texts_without_ids_become_one(tmp_path, imprint):
     rows = ["a,duty", "b,duty", "a,duty", "a,wisdom", "a,wisdom", "A,duty", "A ,justice"]
     texts, report = read_value_imprint(write(tmp_path / "v.csv", "\n".join(["Text,Label", *rows])), imprint)
     assert [text.text_id for text in texts] == ["value-imprint-1", "value-imprint-2", "value-imprint-6"]
-    assert states(texts[0], imprint) == {
-        "civility": -1, "duty": 1, "empathy": -1, "information-seeking": -1, "justice": -1, "well-being": -1, "wisdom": 1,
-    }  # fmt: skip
+    assert texts[0].labels == (-1, 1, -1, -1, -1, -1, 1)
     # Normalised: the third, fifth and sixth rows repeat text and labels, the fourth and seventh bring other labels.
     assert (report.n_duplicate_texts, report.n_conflicting_texts) == (3, 2)
     assert report.label_counts_read["duty"] == 4
@@ -155,14 +155,14 @@ def test_all_labels_unknown_lists_found_and_accepted(tmp_path, imprint):
 
 def test_bytes_that_are_not_utf8_name_the_line(tmp_path, imprint):
     (tmp_path / "v.csv").write_bytes(b"Text,Label\ncaf\xe9,duty\n")
-    with pytest.raises(InputError, match="not UTF-8 in .* line 2"):
+    with pytest.raises(InputError, match=r"not UTF-8 in .* line 2"):
         read_value_imprint(tmp_path / "v.csv", imprint)
 
 
 def test_layout_and_taxonomy_must_agree_on_signs(tmp_path, imprint, schwartz):
-    with pytest.raises(InputError, match="a signed taxonomy, schwartz, for --data.name value-imprint"):
+    with pytest.raises(InputError, match=r"a signed taxonomy, schwartz, for --data.name value-imprint"):
         read_value_imprint(tmp_path / "v.csv", schwartz)
-    with pytest.raises(InputError, match="an unsigned taxonomy, value-imprint, for --data.name fulcra"):
+    with pytest.raises(InputError, match=r"an unsigned taxonomy, value-imprint, for --data.name fulcra"):
         read_fulcra(tmp_path / "f.jsonl", imprint)
 
 
@@ -320,7 +320,7 @@ def test_sample_is_multi_label(tmp_path, imprint):
 
 def test_sample_ids_are_unique(tmp_path, imprint):
     rows = [sample_row("s1", ["duty"]), sample_row("s1", ["duty"])]
-    with pytest.raises(InputError, match="ids that occur twice in .*: s1"):
+    with pytest.raises(InputError, match=r"ids that occur twice in .*: s1"):
         read_sample(imprint, write_lines(tmp_path / "s.jsonl", rows))
 
 
@@ -396,5 +396,27 @@ def test_report_as_json_and_for_the_console(tmp_path, schwartz):
     assert plain["unknown_labels"]["strange value number 29"] == 1
     lines = report.lines()
     assert lines[0] == "fulcra (f.jsonl): 1 rows read, 1 texts kept"
-    assert any("and 20 more" in line for line in lines)
+    assert "strange value number 9 1 and 20 more" in " ".join(" ".join(lines).split())
     assert max(map(len, lines)) <= 100
+
+
+def test_the_embedded_sample_reads_clean(imprint):
+    data = read_annotations("sample", None, None, imprint)
+    report = data.report
+    assert data.is_sample
+    assert len(data.texts) >= 280
+    assert (report.dropped, report.unknown_labels) == ({}, {})
+    assert (report.n_duplicate_texts, report.n_conflicting_texts) == (0, 0)
+    assert min(n_positive for n_positive, _ in report.label_counts.values()) >= 40
+    assert sum(text.labels.count(1) >= 2 for text in data.texts) >= len(data.texts) / 4
+    assert report.notes["texts without a value (kept)"] > 0
+
+
+def test_the_embedded_sample_in_the_value_imprint_layout(imprint):
+    multi_label = {text.text: text.labels for text in read_annotations("sample", None, None, imprint).texts}
+    path = Path(annotation_layouts.__file__).parent / "samples" / "sample-annotations.csv"
+    data = read_annotations("value-imprint", path, None, imprint)
+    assert data.is_sample
+    assert (data.report.dropped, data.report.unknown_labels) == ({}, {})
+    for text in data.texts:
+        assert multi_label[text.text][text.labels.index(1)] == 1

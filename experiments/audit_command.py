@@ -1,0 +1,101 @@
+"""`imprint audit`: audit the checkpoints of a run after the fact, or one checkpoint file."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from audits.findings import notable_findings
+from datamodules.errors import InputError
+from experiments.parsing import command_parser, read_config
+from models.classifier import load_classifier
+from models.digest import weights_digest
+from train.audit_later import audit_run
+from train.auditing import AUDITS, CheckpointRecord, audit_checkpoint, build_setup
+from train.config import AuditConfig, Config, DataConfig
+from train.finish import read_audits
+from train.inputs import data_root, read_audited_data
+from train.ledger import Ledger
+from train.prepare import accelerator_device
+from train.progress import Progress
+from train.run_directory import RunDirectory
+from train.thresholds import find_thresholds
+
+
+def run_audit(arguments: Sequence[str]) -> int:
+    """Run `imprint audit`; see `imprint audit --help`."""
+    parser = command_parser("audit", "Audit preference data with the checkpoints of a run, or with one checkpoint.")
+    parser.add_argument("run_dir", type=Path | None, nargs="?", default=None, help="Run directory")
+    parser.add_argument("--pending", action="store_true", help="Only checkpoints that no audit was finished for")
+    parser.add_argument("--checkpoint", type=Path | None, default=None, help="One checkpoint file in place of a run")
+    parser.add_argument(
+        "--thresholds", type=Path | None, default=None, help="Thresholds file in place of the run's own"
+    )
+    parser.add_argument("--datasets", type=str, nargs="+", default=None, help="Preference data sets to audit")
+    parser.add_argument("--audits", type=str, nargs="+", default=None, help=f"Audits to run: {', '.join(AUDITS)}")
+    parser.add_argument("--root", type=Path | None, default=None, help="Data root; IMPRINT_DATA when left out")
+    parser.add_argument("--output", type=Path | None, default=None, help="Folder to write (with --checkpoint)")
+    settings = parser.parse_args(list(arguments))
+    if (settings.run_dir is None) == (settings.checkpoint is None):
+        found = "neither" if settings.run_dir is None else "both"
+        raise InputError(f"{found} of a run directory and --checkpoint", "one of them", "imprint audit --help")
+    return _audit_run(settings) if settings.run_dir is not None else _audit_file(settings)
+
+
+def _audit_run(settings: Any) -> int:
+    if settings.output is not None or settings.thresholds is not None:
+        raise InputError(
+            "--output or --thresholds with a run directory", "neither: a run keeps its own", "--checkpoint"
+        )
+    run = RunDirectory.open(settings.run_dir)
+    config = read_config(run.config_file)
+    _override(config, settings)
+    before = len(Ledger(run.ledger_file).done_paths)
+    result = audit_run(run, config, settings.pending, Progress(config.run.progress))
+    print(f"{result.n_audited} audited now, {result.n_done_before} done before, {len(result.gone)} without a file")
+    for weights in result.gone:
+        print(
+            f"  checkpoint {weights[:8]} was deleted before it was audited (see --trainer.save_top_k)", file=sys.stderr
+        )
+    table = read_audits(run, Ledger(run.ledger_file))
+    if table is not None and len(Ledger(run.ledger_file).done_paths) > before:
+        _print_findings(table)
+    return 1 if result.failed else 0
+
+
+def _override(config: Config, settings: Any) -> None:
+    if settings.datasets is not None:
+        config.audit.datasets = list(settings.datasets)
+    if settings.audits is not None:
+        config.audit.audits = list(settings.audits)
+    if settings.root is not None:
+        config.data.root = settings.root
+
+
+def _audit_file(settings: Any) -> int:
+    if settings.datasets is None or settings.output is None:
+        raise InputError("--checkpoint alone", "--datasets and --output too", "imprint audit --help")
+    if settings.output.exists():
+        raise InputError(f"something at {settings.output} already", "a new folder", "--output")
+    progress = Progress()
+    config = AuditConfig(datasets=list(settings.datasets))
+    if settings.audits is not None:
+        config.audits = list(settings.audits)
+    preferences = read_audited_data(config, data_root(DataConfig(root=settings.root)))
+    device = accelerator_device("auto")
+    model = load_classifier(settings.checkpoint).to(device)
+    weights = weights_digest(model.state_dict())
+    calibration = find_thresholds(settings.checkpoint, weights, model.labels, settings.thresholds)
+    setup = build_setup(config, preferences, model.tokeniser, Config().run.cache_dir, device)
+    record = CheckpointRecord(weights, None, None)
+    table = audit_checkpoint(model, calibration, setup, record, settings.checkpoint.stem, settings.output, progress)
+    print(f"{table.num_rows} rows written to {settings.output / 'table.parquet'}")
+    _print_findings(table)
+    return 0
+
+
+def _print_findings(table: pa.Table) -> None:
+    for finding in notable_findings(table):
+        print(f"* {finding}")

@@ -1,0 +1,198 @@
+"""`imprint data list | check | describe`: what data are there, can they be read, what is in them?"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from datamodules.annotated_text import AnnotatedData
+from datamodules.annotation_datamodule import text_parts
+from datamodules.annotations import FULCRA_FILE, VALUE_IMPRINT_FILE, VALUEEVAL_FOLDER, read_annotations
+from datamodules.errors import InputError
+from datamodules.preferences import PreferenceData, read_preferences
+from datamodules.splits import Splits, label_counts
+from datamodules.tabular import read_table_file
+from datamodules.taxonomy import Taxonomy, load_taxonomy
+from datamodules.views import ViewRequest
+from experiments.parsing import command_parser
+from models.encoder import BUNDLED, load_pretrained
+from train.config import DataConfig
+from train.inputs import OWN_TAXONOMY, data_root, read_annotations_and_split
+
+ANNOTATED = {
+    "sample": ("embedded", "Value Imprint's 7 values, several a text"),
+    "value-imprint": (str(VALUE_IMPRINT_FILE), "Value Imprint, one value a text"),
+    "fulcra": (str(FULCRA_FILE), "FULCRA, Schwartz's 10 signed values"),
+    "valueeval": (f"{VALUEEVAL_FOLDER}/*.tsv", "ValueEval 2023, 20 values"),
+}
+PREFERENCES = {
+    "sample-hh-rlhf": ("embedded", "hh-rlhf layout"),
+    "sample-webgpt": ("embedded", "WebGPT comparisons layout"),
+    "sample-alpaca-gpt4": ("embedded", "GPT-4-LLM comparisons layout"),
+    "hh-rlhf": ("hh-rlhf/*/test.jsonl*", "Anthropic hh-rlhf, every subset that is there"),
+    "webgpt": ("webgpt/*.json*", "WebGPT comparisons"),
+    "alpaca-gpt4": ("alpaca-gpt4/*.json", "GPT-4-LLM comparisons"),
+}
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+def run_data(arguments: Sequence[str]) -> int:
+    """Run `imprint data`; see `imprint data --help`."""
+    console = Console(width=100, highlight=False)
+    match list(arguments[:1]):
+        case ["list"]:
+            return _list(arguments[1:], console)
+        case ["check"]:
+            return _check(arguments[1:], console)
+        case ["describe"]:
+            return _describe(arguments[1:], console)
+        case ["-h" | "--help"]:
+            console.print("usage: imprint data list | check FILE | describe NAME", markup=False)
+            return 0
+        case other:
+            raise InputError(
+                f"imprint data {' '.join(other)}".strip(), "list, check or describe", "imprint data --help"
+            )
+
+
+def _list(arguments: Sequence[str], console: Console) -> int:
+    parser = command_parser("data list", "List the data sets and whether they are there.")
+    parser.add_argument("--root", type=Path | None, default=None, help="Data root; IMPRINT_DATA when left out")
+    root = data_root(DataConfig(root=parser.parse_args(list(arguments)).root))
+    for title, known in (
+        ("Annotated texts (--data.name)", ANNOTATED),
+        ("Preference data (--audit.datasets)", PREFERENCES),
+    ):
+        table = Table("name", "what", "where", "there", title=title, title_justify="left")
+        for name, (where, what) in known.items():
+            there = where == "embedded" or (root is not None and any(root.glob(where)))
+            table.add_row(name, what, where, "yes" if there else "no")
+        console.print(table)
+    place = f"The data root is {root}." if root is not None else "No data root: set --data.root or IMPRINT_DATA."
+    console.print(place, soft_wrap=True)
+    return 0
+
+
+def _check(arguments: Sequence[str], console: Console) -> int:
+    parser = command_parser("data check", "Read a file strictly and report what is in it.")
+    parser.add_argument(
+        "file", type=Path, help="csv, jsonl or parquet of annotated texts, or jsonl of preference pairs"
+    )
+    parser.add_argument("--taxonomy", type=str | None, default=None, help="Taxonomy of a table's labels")
+    parser.add_argument("--text_column", type=str, default="text", help="Column with the text of a table")
+    parser.add_argument("--label_column", type=str | None, default=None, help="Column with the labels of a table")
+    settings = parser.parse_args(list(arguments))
+    layout = layout_of(settings.file)
+    console.print(f"{settings.file}: {layout} layout", soft_wrap=True)
+    if layout == "preference pairs":
+        report: Any = read_preferences(str(settings.file), None).report
+    else:
+        taxonomy = settings.taxonomy or OWN_TAXONOMY.get(layout)
+        if taxonomy is None:
+            raise InputError("a table without a taxonomy", "the taxonomy that its labels belong to", "--taxonomy")
+        report = read_annotations(
+            layout,
+            settings.file,
+            None,
+            load_taxonomy(taxonomy),
+            text_column=settings.text_column,
+            label_column=settings.label_column,
+        ).report
+    for line in report.lines():
+        console.print(line, markup=False)
+    return 0
+
+
+def layout_of(path: Path) -> str:
+    """Tell the layout of a file from its columns: value-imprint, fulcra, preference pairs or table.
+
+    Raises:
+        InputError: A file that cannot be read.
+    """
+    columns = set(read_table_file(path, "name another file").columns)
+    if {"Text", "Label"} <= columns:
+        return "value-imprint"
+    if {"dialogue", "value_types"} <= columns:
+        return "fulcra"
+    if {"chosen", "rejected"} <= columns or {"answer_0", "answer_1"} <= columns:
+        return "preference pairs"
+    return "table"
+
+
+def _describe(arguments: Sequence[str], console: Console) -> int:
+    parser = command_parser("data describe", "Describe a data set: labels per split, co-occurrence, lengths.")
+    parser.add_argument(
+        "name", type=str, help=f"One of {', '.join([*ANNOTATED, 'table', *PREFERENCES])}, or a .jsonl file"
+    )
+    parser.add_argument("--data", type=DataConfig, default=DataConfig(), help="As for imprint fit")
+    namespace = parser.parse_args(list(arguments))
+    config: DataConfig = parser.instantiate(namespace).data
+    if namespace.name in ANNOTATED or namespace.name == "table":
+        config.name = namespace.name
+        annotations = read_annotations_and_split(config)
+        _describe_annotations(annotations.data, annotations.splits, annotations.taxonomy, config, console)
+    else:
+        _describe_pairs(read_preferences(namespace.name, data_root(config)), console)
+    return 0
+
+
+def _describe_annotations(
+    data: AnnotatedData, splits: Splits, taxonomy: Taxonomy, config: DataConfig, console: Console
+) -> None:
+    for line in data.report.lines():
+        console.print(line, markup=False)
+    parts = {"train": splits.train, "val": splits.val, "test": splits.test}
+    counts = {name: label_counts(texts, taxonomy.labels) for name, texts in parts.items()}
+    table = Table(
+        "label", *(f"{name} n+/n" for name in parts), title="Texts that carry each label, of those where it is known"
+    )
+    for label in taxonomy.labels:
+        table.add_row(label, *("{:,}/{:,}".format(*counts[name][label]) for name in parts))
+    table.add_row("texts", *(f"{len(texts):,}" for texts in parts.values()))
+    table.add_row("groups", *(f"{splits.n_groups[name]:,}" for name in parts))
+    console.print(table)
+    texts = [*splits.train, *splits.val, *splits.test]
+    _print_cooccurrence(np.array([text.labels for text in texts]) == 1, taxonomy.labels, console)
+    view = ViewRequest(config.view, config.truncation, config.max_length)
+    _print_lengths({"all": [text_parts(text.text, view) for text in texts]}, console)
+    if data.is_sample:
+        console.print("This is the embedded sample: made to learn the tool with.")
+
+
+def _print_cooccurrence(positive: np.ndarray, labels: tuple[str, ...], console: Console) -> None:
+    """Print how many values a text carries and the pairs of values that meet most often."""
+    per_text = np.bincount(positive.sum(axis=1))
+    shown = ", ".join(f"{k}: {n:,}" for k, n in enumerate(per_text) if n)
+    console.print(f"values per text (number of values: texts): {shown}")
+    together = positive.T.astype(int) @ positive.astype(int)
+    pairs = [(together[i, j], labels[i], labels[j]) for i in range(len(labels)) for j in range(i)]
+    for n, first, second in sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))[:8]:
+        if n:
+            console.print(f"  {second} and {first}: {n:,} texts")
+
+
+def _print_lengths(parts: dict[str, list[tuple[str, str]]], console: Console) -> None:
+    """Print quantiles of the uncut lengths in tokens of the bundled encoder."""
+    tokeniser = load_pretrained(BUNDLED).tokeniser()
+    table = Table(
+        "texts", *(f"{q:.0%}" for q in QUANTILES), "> 128", "> 256", "> 512", title="Length in MiniLM tokens, uncut"
+    )
+    for name, texts in parts.items():
+        lengths = tokeniser.lengths([a + b for a, b in texts])
+        shares = [f"{(lengths > limit).mean():.1%}" for limit in (128, 256, 512)]
+        table.add_row(name, *(f"{q:,.0f}" for q in np.quantile(lengths, QUANTILES)), *shares)
+    console.print(table)
+
+
+def _describe_pairs(data: PreferenceData, console: Console) -> None:
+    for line in data.report.lines():
+        console.print(line, markup=False)
+    sides: dict[str, list[tuple[str, str]]] = {}
+    for pair in data.pairs:
+        for side, dialogue in zip(pair.sides, (pair.first, pair.second), strict=True):
+            sides.setdefault(f"{side}, dialogue", []).append(("", dialogue.render()))
+            sides.setdefault(f"{side}, response", []).append(("", dialogue.response))
+    _print_lengths(dict(sorted(sides.items())), console)

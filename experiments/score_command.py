@@ -1,0 +1,87 @@
+"""`imprint score`: calibrated probabilities and decisions for texts of your own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datamodules.errors import InputError
+from datamodules.files import whole_file
+from datamodules.tabular import read_table_file
+from experiments.parsing import command_parser
+from models.classifier import load_classifier
+from models.digest import weights_digest
+from models.inference import score_tokens
+from models.precision import PRECISIONS, default_device
+from train.predictions import score_columns
+from train.progress import Progress
+from train.thresholds import find_thresholds
+
+
+def run_score(arguments: Sequence[str]) -> int:
+    """Run `imprint score`; see `imprint score --help`."""
+    parser = command_parser("score", "Score texts as they stand: one output row per input row.")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="Checkpoint file of a run")
+    parser.add_argument("--input", type=Path, required=True, help="csv, jsonl or parquet file with the texts")
+    parser.add_argument("--output", type=Path, required=True, help="Parquet file to write")
+    parser.add_argument("--text_column", type=str, default="text", help="Column with the text")
+    parser.add_argument(
+        "--id_column", type=str, default="text_id", help="Column with ids; row numbers where it is missing"
+    )
+    parser.add_argument(
+        "--thresholds", type=Path | None, default=None, help="Thresholds file in place of the run's own"
+    )
+    parser.add_argument("--precision", type=str, default="auto", help=f"One of {', '.join(PRECISIONS)}")
+    parser.add_argument("--token_budget", type=int, default=4096, help="Padded tokens per batch")
+    settings = parser.parse_args(list(arguments))
+    if settings.output.suffix != ".parquet":
+        raise InputError(f"--output {settings.output}", "a name that ends in .parquet", "--output")
+    progress = Progress()
+    model = load_classifier(settings.checkpoint).to(default_device())
+    calibration = find_thresholds(
+        settings.checkpoint, weights_digest(model.state_dict()), model.labels, settings.thresholds
+    )
+    ids, texts = read_texts(settings.input, settings.text_column, settings.id_column)
+    view = model.view
+    tokens = model.tokeniser.encode([("", text) for text in texts], view.max_length, view.truncation)
+    lengths = np.array([len(row) for row in tokens.ids])
+    with progress.bar(f"scoring {settings.input.name}", len(texts), "texts") as advance:
+        logits = score_tokens(
+            model,
+            tokens.ids,
+            lengths,
+            model.tokeniser.pad_id,
+            settings.precision,
+            settings.token_budget,
+            advance,
+        )
+    with whole_file(settings.output) as part:
+        pq.write_table(pa.table({"text_id": ids, **score_columns(logits, calibration)}), part, compression="zstd")
+    cut = int(tokens.truncated.sum())
+    print(f"{len(texts)} texts scored into {settings.output}; {cut} of them cut at {view.max_length} tokens")
+    if not calibration.calibrated:
+        print("uncalibrated: no known negatives were there to fit thresholds on, so a value is on when p > 1/L")
+    return 0
+
+
+def read_texts(path: Path, text_column: str, id_column: str) -> tuple[list[str], list[str]]:
+    """Read ids and texts, one per row.
+
+    Raises:
+        InputError: An unreadable file, a missing text column, no rows, or a row without text (the row is named).
+    """
+    table = read_table_file(path, "--input")
+    table.require([text_column], "--text_column")
+    if not table.rows:
+        raise InputError(f"no row in {path}", "at least one text", "--input")
+    texts = [row.get(text_column) for row in table.rows]
+    for number, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            raise InputError(f"row {number} of {path} without a text", "a text in every row", "fill or remove the row")
+    has_ids = id_column in table.columns
+    ids = [str(row.get(id_column)) if has_ids else str(number) for number, row in enumerate(table.rows)]
+    if len(set(ids)) < len(ids):
+        raise InputError(f"ids that occur twice in column {id_column} of {path}", "distinct ids", "--id_column")
+    return ids, [str(text) for text in texts]

@@ -49,7 +49,7 @@ class Progress:
                 def advance(n: int) -> None:
                     nonlocal done
                     done += n
-                    progress.update(task, completed=done, rate=f"{done / (time.perf_counter() - start):,.0f} {unit}/s")
+                    progress.update(task, completed=done, rate=_rate(done, start, unit))
 
                 yield advance
         else:
@@ -61,9 +61,14 @@ class Progress:
                 now = time.perf_counter()
                 if self._mode != "off" and now - last_line > self.SECONDS_BETWEEN_LINES and done < total:
                     last_line = now
-                    self.say(f"  {label}: {done:,} of {total:,} {unit}, {done / (now - start):,.0f} {unit}/s")
+                    self.say(f"  {label}: {done:,} of {total:,} {unit}, {_rate(done, start, unit)}")
 
             yield advance
         seconds = time.perf_counter() - start
         if self._mode != "off":
-            self.say(f"  {label}: {done:,} {unit} in {seconds:.1f} s, {done / max(seconds, 1e-9):,.0f} {unit}/s")
+            self.say(f"  {label}: {done:,} {unit} in {seconds:.1f} s, {_rate(done, start, unit)}")
+
+
+def _rate(done: int, start: float, unit: str) -> str:
+    rate = done / max(time.perf_counter() - start, 1e-9)
+    return f"{rate:,.1f} {unit}/s" if rate < 10 else f"{rate:,.0f} {unit}/s"

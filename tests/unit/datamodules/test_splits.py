@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+
+from datamodules.annotations import AnnotatedText
+from datamodules.errors import InputError
+from datamodules.splits import check_no_leak, connected_groups, label_counts, split_texts, stratified_parts
+
+
+def text(i, labels=(1, 0), group=None, content=None):
+    return AnnotatedText(f"t{i}", content or f"text number {i}", tuple(labels), group or f"g{i}", "test")
+
+
+def many(n=300, seed=0):
+    rng = np.random.default_rng(seed)
+    return [text(i, (rng.random(3) < (0.5, 0.2, 0.06)).astype(int), group=f"g{i // 3}") for i in range(n)]
+
+
+def test_groups_connect_by_group_text_and_dialogue_opening():
+    texts = [
+        text(0, group="x"),
+        text(1, group="x"),
+        text(2, content="Same  TEXT"),
+        text(3, content="same text"),
+        text(4, content="Human: Hi there?\n\nAssistant: Yes."),
+        text(5, content="Human: hi THERE?\n\nAssistant: No.\n\nHuman: Oh?\n\nAssistant: Well."),
+        text(6),
+    ]
+    assert connected_groups(texts).tolist() == [0, 0, 1, 1, 2, 2, 3]
+
+
+def test_groups_connect_through_a_chain():
+    chain = [text(0, group="a", content="one"), text(1, group="b", content="one"), text(2, group="b", content="two")]
+    assert connected_groups(chain).tolist() == [0, 0, 0]
+
+
+def test_no_group_straddles_and_every_text_is_somewhere():
+    texts = many()
+    splits = split_texts(texts, None, 0.1, 0.2, seed=1)
+    owner = {t.group_id: name for name in ("train", "val", "test") for t in getattr(splits, name)}
+    for name in ("train", "val", "test"):
+        assert all(owner[t.group_id] == name for t in getattr(splits, name))
+    assert len(splits.train) + len(splits.val) + len(splits.test) == len(texts)
+    assert sum(splits.n_groups.values()) == 100
+
+
+def test_label_shares_are_closer_than_in_a_random_split():
+    texts = many(600)
+    wanted = np.array([t.labels for t in texts]).mean(axis=0)
+
+    def distance(parts):
+        return max(np.abs(np.array([t.labels for t in part]).mean(axis=0) / wanted - 1).max() for part in parts)
+
+    splits = split_texts(texts, None, 0.1, 0.2, seed=0)
+    ours = distance([splits.train, splits.val, splits.test])
+    groups = connected_groups(texts)
+    random = []
+    for seed in range(10):
+        order = np.random.default_rng(seed).permutation(groups.max() + 1)
+        cuts = np.split(order, [20, 60])
+        random.append(distance([[t for t, g in zip(texts, groups, strict=True) if g in set(c)] for c in cuts]))
+    assert ours < 0.2
+    assert ours < np.median(random) / 2
+
+
+def test_shares_of_texts_are_as_asked():
+    splits = split_texts(many(600), None, 0.1, 0.2, seed=0)
+    assert abs(len(splits.val) - 60) <= 6
+    assert abs(len(splits.test) - 120) <= 9
+
+
+def test_the_seed_decides_and_repeats():
+    ids = [[t.text_id for t in split_texts(many(), None, 0.1, 0.2, seed=s).test] for s in (0, 0, 1)]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_parts_by_hand():
+    # Two groups carry the rare label: one must go to each half.
+    positives = np.array([[1, 0], [1, 0], [1, 0], [1, 1], [1, 1], [1, 0]], dtype=bool)
+    parts = stratified_parts(positives, np.array([0, 1, 2, 3, 4, 5]), [0.5, 0.5], seed=0)
+    assert parts[3] != parts[4]
+    assert (parts == 0).sum() == 3
+
+
+def test_a_given_test_file_stands_and_its_texts_leave_training():
+    train = [text(i) for i in range(40)]
+    given = [text(100, content="text number 7"), text(101, group="g9")]
+    splits = split_texts(train, given, 0.2, 0.5, seed=0)
+    assert [t.text_id for t in splits.test] == ["t100", "t101"]
+    assert splits.n_leaks_dropped == 1
+    assert splits.n_test_groups_shared == 1
+    assert "t7" not in {t.text_id for t in splits.train + splits.val}
+    assert len(splits.train) + len(splits.val) == 39
+
+
+def test_a_leak_is_an_error():
+    with pytest.raises(RuntimeError, match="t1 of test shares its text with train"):
+        check_no_leak({"train": [text(0, content="same")], "test": [text(1, content="Same")]})
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.0, 0.2), (0.5, 0.5), (-0.1, 0.2), (0.1, 1.0)])
+def test_impossible_fractions_are_told(val, test):
+    with pytest.raises(InputError, match=r"--data\.val_fraction"):
+        split_texts(many(), None, val, test, seed=0)
+
+
+def test_too_few_groups_are_told():
+    with pytest.raises(InputError, match="2 group"):
+        split_texts([text(i, group=f"g{i % 2}") for i in range(20)], None, 0.1, 0.2, seed=0)
+
+
+def test_label_counts_leave_unknown_out():
+    assert label_counts([text(0, (1, -1)), text(1, (0, 1)), text(2, (-1, -1))], ["a", "b"]) == {
+        "a": (1, 2),
+        "b": (1, 1),
+    }

@@ -1,0 +1,141 @@
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from datamodules.errors import InputError
+from datamodules.taxonomy import load_taxonomy
+from datamodules.views import ViewRequest
+from models.classifier import Optimisation, ValueClassifier, load_classifier
+from models.digest import weights_digest
+from models.encoder import load_pretrained
+
+VIEW = ViewRequest("dialogue", "head", 48)
+
+
+def optimisation(**changes):
+    settings = {
+        "lr_encoder": 0.1,
+        "lr_head": 1.0,
+        "weight_decay": 0.01,
+        "warmup_fraction": 0.2,
+        "schedule": "linear",
+        "total_steps": 10,
+        "seed": 0,
+    }
+    return Optimisation(**(settings | changes))
+
+
+@pytest.fixture
+def classifier(tiny_encoder):
+    torch.manual_seed(0)
+    return ValueClassifier.from_pretrained(load_pretrained(str(tiny_encoder)), load_taxonomy("schwartz"), VIEW)
+
+
+def save(model, path):
+    torch.save({"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}, path)
+
+
+def test_a_checkpoint_rebuilds_everything_without_the_encoder_folder(classifier, tmp_path):
+    save(classifier, tmp_path / "a.ckpt")
+    again = load_classifier(tmp_path / "a.ckpt")
+    assert weights_digest(again.state_dict()) == weights_digest(classifier.state_dict())
+    assert again.labels == classifier.labels == load_taxonomy("schwartz").labels
+    assert again.view == VIEW
+    assert again.tokeniser.digest == classifier.tokeniser.digest
+    assert not again.training
+    ids = again.tokeniser.encode([("", "why do i sleep")], 48).ids
+    mask = torch.ones(1, len(ids[0]), dtype=torch.int64)
+    classifier.eval()
+    torch.testing.assert_close(again(torch.tensor(ids), mask), classifier(torch.tensor(ids), mask))
+
+
+def test_hyper_parameters_are_plain(classifier):
+    def plain(value):
+        if isinstance(value, dict):
+            return all(isinstance(k, str) and plain(v) for k, v in value.items())
+        if isinstance(value, list | tuple):
+            return all(plain(v) for v in value)
+        return value is None or isinstance(value, str | int | float | bool)
+
+    assert plain(dict(classifier.hparams))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a zip file"])
+def test_a_corrupt_checkpoint_is_told(tmp_path, content):
+    path = tmp_path / "bad.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"bad\.ckpt, which is not a readable checkpoint"):
+        load_classifier(path)
+
+
+def test_a_truncated_checkpoint_is_told(classifier, tmp_path):
+    path = tmp_path / "half.ckpt"
+    save(classifier, path)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(InputError, match="not a readable checkpoint"):
+        load_classifier(path)
+
+
+def test_a_checkpoint_of_something_else_is_told(tmp_path):
+    torch.save({"state_dict": {}, "hyper_parameters": {"lr": 1.0}}, tmp_path / "other.ckpt")
+    with pytest.raises(InputError, match="a checkpoint of something else"):
+        load_classifier(tmp_path / "other.ckpt")
+
+
+def test_a_missing_checkpoint_is_told(tmp_path):
+    with pytest.raises(InputError, match="no file at"):
+        load_classifier(tmp_path / "none.ckpt")
+
+
+def test_encoder_and_head_have_their_own_rates_and_biases_no_decay(classifier):
+    groups = classifier._parameter_groups(optimisation())
+    assert [(group["lr"], group["weight_decay"]) for group in groups] == [(0.1, 0.01), (0.1, 0), (1.0, 0.01), (1.0, 0)]
+    n_grouped = sum(p.numel() for group in groups for p in group["params"])
+    assert n_grouped == sum(p.numel() for p in classifier.parameters())
+    assert groups[2]["params"][0] is classifier.head.weight
+    assert all(p.ndim == 1 for group in groups[1::2] for p in group["params"])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("linear", [1 / 3, 2 / 3, 1.0, 0.875, 0.125, 0.0]),
+        ("constant", [1 / 3, 2 / 3, 1.0, 1.0, 1.0, 1.0]),
+        ("cosine", [1 / 3, 2 / 3, 1.0, 0.9619397662556434, 0.03806023374435663, 0.0]),
+    ],
+)
+def test_learning_rate_factors(schedule, expected):
+    factor = optimisation(schedule=schedule).factor
+    assert [factor(step) for step in (0, 1, 2, 3, 9, 10)] == pytest.approx(expected)
+
+
+def test_a_warm_up_never_outlasts_the_run():
+    # Flaw VI-F4: 1,000 warm-up steps in runs of 656 and 816 steps.
+    with pytest.raises(InputError, match=r"warmup_fraction 1\.5.*\[0, 1\)"):
+        optimisation(warmup_fraction=1.5)
+    assert max(optimisation(warmup_fraction=0.99, total_steps=7).factor(s) for s in range(7)) <= 1.0
+
+
+def test_unknown_options_are_told(tiny_encoder):
+    encoder = load_pretrained(str(tiny_encoder))
+    with pytest.raises(InputError, match="loss 'hinge'"):
+        ValueClassifier.from_pretrained(encoder, load_taxonomy("schwartz"), VIEW, loss="hinge")
+    with pytest.raises(InputError, match="schedule 'step'"):
+        optimisation(schedule="step")
+
+
+def test_class_weights_shape_the_loss_but_not_the_digest(tiny_encoder):
+    encoder, taxonomy = load_pretrained(str(tiny_encoder)), load_taxonomy("value-imprint")
+    models = []
+    for weights in (None, [2.0, 1, 1, 1, 1, 1, 3.0]):
+        torch.manual_seed(1)
+        models.append(ValueClassifier.from_pretrained(encoder, taxonomy, VIEW, loss="wan", class_weights=weights))
+    assert weights_digest(models[0].state_dict()) == weights_digest(models[1].state_dict())
+    logits, targets = torch.zeros(1, 7), torch.tensor([[1, -1, -1, -1, -1, -1, -1]])
+    assert models[0]._loss(logits, targets) < models[1]._loss(logits, targets)
+    assert models[1].chance_thresholds == pytest.approx([2 / 3, *[0.5] * 5, 0.75])
+
+
+def test_the_view_is_kept_in_the_checkpoint(classifier):
+    assert classifier.hparams["view"] == asdict(VIEW)

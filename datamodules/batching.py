@@ -13,13 +13,12 @@ def pad(ids: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.
     Returns:
         Input ids, int64 [batch, length], and the attention mask, int64 [batch, length].
     """
-    length = max(len(row) for row in ids)
-    input_ids = torch.full((len(ids), length), pad_id, dtype=torch.int64)
-    attention_mask = torch.zeros((len(ids), length), dtype=torch.int64)
-    for i, row in enumerate(ids):
-        input_ids[i, : len(row)] = torch.as_tensor(row, dtype=torch.int64)
-        attention_mask[i, : len(row)] = 1
-    return input_ids, attention_mask
+    lengths = np.array([len(row) for row in ids])
+    attention_mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
+    input_ids = np.full(attention_mask.shape, pad_id, dtype=np.int64)
+    for row, own in zip(input_ids, ids, strict=True):
+        row[: len(own)] = own
+    return torch.from_numpy(input_ids), torch.from_numpy(attention_mask)
 
 
 def token_budget_batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:

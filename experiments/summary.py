@@ -57,9 +57,10 @@ def print_fit_summary(result: FitResult, console: Console) -> None:
             console.print(f"* {finding}", highlight=False, markup=False)
     path = result.run.path
     console.print(f"\nResults are in {path}", highlight=False, soft_wrap=True)
+    checkpoint = f"{path}/checkpoints/{result.best_path.name}"
     console.print("Next:", highlight=False)
     for command in (
-        f"imprint score --checkpoint {path}/checkpoints/{result.best_path.name} --input texts.jsonl --output scores.parquet",
+        f"imprint score --checkpoint {checkpoint} --input texts.jsonl --output scores.parquet",
         f"imprint audit {path} --pending",
         f"imprint fit --resume {path} --trainer.max_epochs N",
     ):

@@ -31,7 +31,7 @@ class Optimisation:
         warmup_fraction: Share of all steps in which the rate rises linearly from 0.
         schedule: What follows: `linear` (to 0), `cosine` (to 0) or `constant`.
         total_steps: Optimiser steps of the whole run.
-        seed: Seed of dropout.
+        seed: Seed of dropout, together with epoch and batch.
     """
 
     lr_encoder: float
@@ -171,14 +171,23 @@ class ValueClassifier(pl.LightningModule):
             return compute_loss(self.loss_name, logits, targets, self.class_weights)
 
     def on_train_epoch_start(self) -> None:
-        """Seed dropout by (seed, epoch), so that a run resumed at an epoch boundary repeats the unbroken one."""
-        # transformers returns a pretrained encoder in eval mode and Lightning keeps modes: without this call the
-        # encoder could train without dropout.
+        """Put every module into training mode.
+
+        transformers returns a pretrained encoder in eval mode and Lightning keeps modes: without this call the encoder
+        could train without dropout.
+        """
         self.train()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed dropout by (seed, epoch, batch).
+
+        A run resumed at an epoch boundary then repeats the unbroken one, and nothing that draws random numbers between
+        two steps (an audit, a data loader) changes the weights.
+        """
         if self.optimisation is None:
             raise RuntimeError("set `optimisation` before fitting")
-        epoch_seed = np.random.SeedSequence([self.optimisation.seed, self.current_epoch]).generate_state(1)[0]
-        torch.manual_seed(int(epoch_seed))
+        sequence = np.random.SeedSequence([self.optimisation.seed, self.current_epoch, batch_idx])
+        torch.manual_seed(int(sequence.generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Return the loss of a batch."""

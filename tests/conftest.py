@@ -22,74 +22,16 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from experiments.cli import main
 
-WORDS = [
-    "human",
-    "assistant",
-    "how",
-    "do",
-    "i",
-    "you",
-    "we",
-    "they",
-    "please",
-    "explain",
-    "thank",
-    "sorry",
-    "rule",
-    "law",
-    "promise",
-    "kind",
-    "feel",
-    "sad",
-    "help",
-    "why",
-    "what",
-    "where",
-    "rights",
-    "fair",
-    "equal",
-    "animal",
-    "health",
-    "safe",
-    "peace",
-    "sleep",
-    "learn",
-    "know",
-    "book",
-    "idea",
-    "respect",
-    "polite",
-    "tolerate",
-    "view",
-    "read",
-    "think",
-    "is",
-    "are",
-    "the",
-    "a",
-    "to",
-    "and",
-    "of",
-    "in",
-    "it",
-    "that",
-    "not",
-    "no",
-    "yes",
-    "can",
-    "will",
-    "should",
-    "because",
-    "with",
-    "for",
-    "on",
-    "at",
-    "this",
-    "my",
-    "your",
-    "our",
-    "their",
-]
+# Tiny tensors: a second thread only waits.
+torch.set_num_threads(1)
+
+WORD_LIST = """
+human assistant how do i you we they please explain thank sorry rule law promise kind feel sad help why what
+where rights fair equal animal health safe peace sleep learn know book idea respect polite tolerate view read
+think is are the a to and of in it that not no yes can will should because with for on at this my your our
+their
+"""
+WORDS = WORD_LIST.split()
 # One word that gives each value away, so that a tiny classifier can learn.
 CUES = {
     "Civility/Tolerance": "respect polite tolerate",

@@ -5,6 +5,7 @@ audit key). States of an audit: running, then done or failed.
 """
 
 import json
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,23 +47,13 @@ class Ledger:
         self._audits: dict[tuple[str, str], str] = {}
         self._done_paths: dict[tuple[str, str], str] = {}
         if path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            for number, line in enumerate(lines, 1):
-                self._read(line, number, is_last=number == len(lines))
-
-    def _read(self, line: str, number: int, is_last: bool) -> None:
-        try:
-            entry = json.loads(line)
-            self._apply(entry)
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            if is_last and isinstance(error, json.JSONDecodeError):
-                # A killed process can leave half a line; end it, so that the next entry starts on a line of its own.
-                with self.path.open("a", encoding="utf-8") as file:
-                    file.write("\n")
-                return
-            raise InputError(
-                f"{self.path}, line {number}, is not a ledger entry", "a ledger", "restore the file"
-            ) from error
+            _drop_torn_line(path)
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+                try:
+                    self._apply(json.loads(line))
+                except (json.JSONDecodeError, KeyError, TypeError) as error:
+                    found = f"{path}, line {number}, which is not a ledger entry"
+                    raise InputError(found, "a ledger as `imprint fit` writes", "restore the file") from error
 
     def _apply(self, entry: dict[str, Any]) -> None:
         if entry["state"] == "seen":
@@ -116,3 +107,10 @@ class Ledger:
     def checkpoints(self) -> list[SeenCheckpoint]:
         """All weights seen, in order of first sighting."""
         return list(self._seen.values())
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off a last line without an end: what a process that was killed while writing leaves behind."""
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)

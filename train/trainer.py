@@ -23,7 +23,7 @@ from train.tracking import LightningTracker, Tracker
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's banners and its advice to add data loader workers, which buy nothing for short texts."""
+    """Silence Lightning's banners and advice that is wrong here: workers buy nothing, a resumed run reuses its folder."""
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -31,6 +31,8 @@ def quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+            # Lightning 2.6.6 asks torch 2.13 in an old way; goes when Lightning does not.
+            warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*", category=FutureWarning)
             yield
     finally:
         logger.setLevel(level)
@@ -66,6 +68,7 @@ def build_trainer(
         last = ModelCheckpoint(dirpath=run.checkpoints, filename="last", save_top_k=1, enable_version_counter=False)
         callbacks.append(last)
     callbacks.append(AuditOnCheckpoint(queue))
+    batches = min(prepared.datamodule.batches_per_epoch, config.trainer.limit_train_batches or 10)
     bf16 = resolve_precision(config.trainer.precision, prepared.device) == "bf16"
     return pl.Trainer(
         accelerator="gpu" if prepared.device.type == "cuda" else "cpu",
@@ -77,7 +80,7 @@ def build_trainer(
         val_check_interval=config.trainer.val_check_interval,
         limit_train_batches=config.trainer.limit_train_batches,
         num_sanity_val_steps=0,
-        log_every_n_steps=10,
+        log_every_n_steps=min(10, batches),
         logger=LightningTracker(tracker, run.run_id),
         callbacks=callbacks,
         plugins=[RecordingCheckpointIO(on_written)],

@@ -54,9 +54,14 @@ def test_scoring_leaves_modes_gradients_and_random_state_as_they_were(minilm_cla
 
 def test_modes_come_back_after_an_error():
     model = torch.nn.Dropout()
-    with pytest.raises(RuntimeError, match="stop"), evaluation_mode(model):
-        assert not model.training
-        raise RuntimeError("stop")
+
+    def fail():
+        with evaluation_mode(model):
+            assert not model.training
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
     assert model.training
 
 

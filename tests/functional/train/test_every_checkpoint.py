@@ -1,0 +1,223 @@
+"""Every checkpoint is audited exactly once, and training does not notice."""
+
+import json
+import re
+from collections import Counter
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from audits.table import read_table
+from experiments.cli import main
+from models.classifier import load_classifier
+from models.digest import weights_digest
+
+SHORT = ("--trainer.max_epochs=3", "--trainer.batch_size=16", "--data.name=value-imprint", "--model.loss=wan")
+TINY_SETS = ("--audit.datasets=[hh-rlhf,webgpt,alpaca-gpt4]", "--track.wandb=disabled")
+
+
+def ledger(run):
+    return [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
+
+
+def audits(run):
+    return [path for path in (run / "audits").iterdir() if not path.name.startswith(".")]
+
+
+def weights_of(run, name):
+    return torch.load(run / "checkpoints" / name, weights_only=True)["state_dict"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "n_weights"),
+    [
+        pytest.param((), 3, id="every epoch, all kept, and last: two files a save"),
+        pytest.param(("--trainer.save_top_k=1",), 3, id="top-1 and last"),
+        pytest.param(("--trainer.save_last=false",), 3, id="one checkpoint callback"),
+        pytest.param(("--trainer.val_check_interval=0.5",), 6, id="half epochs"),
+    ],
+)
+def test_saves_and_audits(tiny_run, only_run, flags, n_weights):
+    assert tiny_run(*SHORT, *TINY_SETS, *flags) == 0
+    run = only_run()
+    entries = ledger(run)
+    seen = [entry["weights"] for entry in entries if entry["state"] == "seen"]
+    done = Counter(entry["weights"] for entry in entries if entry["state"] == "done")
+    assert len(set(seen)) == n_weights
+    assert done == dict.fromkeys(seen, 1)
+    assert len(audits(run)) == n_weights
+    steps = [entry["step"] for entry in entries if entry["state"] == "seen"]
+    assert steps == sorted(steps)
+    for path in audits(run):
+        table = read_table(path / "table.parquet")
+        assert set(table["dataset"].to_pylist()) == {"hh-rlhf", "webgpt", "alpaca-gpt4"}
+        assert len(set(table["step"].to_pylist())) == 1
+        assert json.loads((path / "meta.json").read_text())["weights"].startswith(path.name[:8])
+
+
+def test_a_file_that_top_k_deleted_was_audited_before(tiny_run, only_run):
+    tiny_run(*SHORT, *TINY_SETS, "--trainer.save_top_k=1", "--trainer.monitor=val/loss")
+    run = only_run()
+    written = {entry["path"] for entry in ledger(run) if entry["state"] == "seen"}
+    kept = {path.name for path in (run / "checkpoints").iterdir()}
+    assert written - kept, "no file was deleted: the test has lost its subject"
+    assert len(audits(run)) == 3
+
+
+def test_training_is_bit_identical_with_audits_on_and_off(tiny_run, only_run, tmp_path):
+    tiny_run(*SHORT, *TINY_SETS, "--model.dropout=0.3", "--run.experiment=on")
+    tiny_run(*SHORT, *TINY_SETS, "--model.dropout=0.3", "--audit.enabled=false", "--run.experiment=off")
+    on, off = sorted((tmp_path / "runs").iterdir(), reverse=True)
+    names = sorted(path.name for path in (on / "checkpoints").iterdir())
+    assert names == sorted(path.name for path in (off / "checkpoints").iterdir())
+    for name in names:
+        assert weights_digest(weights_of(on, name)) == weights_digest(weights_of(off, name))
+    assert len(audits(on)) == 3
+    assert not (off / "audits").exists()
+
+
+def test_another_seed_trains_other_weights(tiny_run, tmp_path):
+    for seed in (0, 1):
+        tiny_run(*SHORT, *TINY_SETS, "--audit.enabled=false", "--trainer.max_epochs=1", f"--run.seed={seed}")
+    a, b = (weights_of(run, "last.ckpt") for run in (tmp_path / "runs").iterdir())
+    assert weights_digest(a) != weights_digest(b)
+
+
+def test_resume_in_place_audits_only_new_weights_and_equals_the_unbroken_run(tiny_run, only_run, tmp_path, capsys):
+    flags = (*SHORT, *TINY_SETS, "--optim.schedule=constant", "--optim.warmup_fraction=0", "--model.dropout=0.3")
+    tiny_run(*flags, "--trainer.max_epochs=2")
+    run = only_run()
+    before = (run / "ledger.jsonl").read_text()
+    assert main(["fit", "--resume", str(run), "--trainer.max_epochs=3"]) == 0
+    assert "changed on resume: trainer.max_epochs: 2 -> 3" in capsys.readouterr().err
+    assert (run / "ledger.jsonl").read_text().startswith(before)
+    assert len(audits(run)) == 3
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_epochs"] == 3
+    resumed = weights_digest(weights_of(run, "last.ckpt"))
+    run.rename(tmp_path / "resumed")
+    tiny_run(*flags, "--trainer.max_epochs=3")
+    assert weights_digest(weights_of(only_run(), "last.ckpt")) == resumed
+
+
+def test_resuming_a_finished_run_adds_no_audit(tiny_run, only_run):
+    tiny_run(*SHORT, *TINY_SETS)
+    run = only_run()
+    assert main(["fit", "--resume", str(run)]) == 0
+    assert len(audits(run)) == 3
+    assert sum(entry["state"] == "running" for entry in ledger(run)) == 3
+
+
+def test_on_resume_flags_decide_the_rates(tiny_run, only_run):
+    tiny_run(*SHORT, *TINY_SETS, "--trainer.max_epochs=1", "--audit.enabled=false")
+    run = only_run()
+    flags = ["--trainer.max_epochs=2", "--optim.lr_head=0", "--optim.lr_encoder=0", "--optim.weight_decay=0"]
+    before = weights_digest(weights_of(run, "last.ckpt"))
+    assert main(["fit", "--resume", str(run), *flags]) == 0
+    # A checkpoint's own optimiser state would have brought the old rates back and moved the weights.
+    assert weights_digest(weights_of(run, "last.ckpt")) == before
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        ("--model.pooling=cls", r"changed pooling \('mean' in the checkpoint, 'cls' now\)"),
+        ("--model.loss=softmax", r"changed loss \('wan' in the checkpoint"),
+        ("--data.split_seed=7", "another train split than in"),
+    ],
+)
+def test_on_resume_architecture_and_texts_stay(tiny_run, only_run, capsys, flag, text):
+    tiny_run(*SHORT, *TINY_SETS, "--trainer.max_epochs=1", "--audit.enabled=false")
+    run = only_run()
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert main(["fit", "--resume", str(run), flag]) == 2
+    assert re.search(text, capsys.readouterr().err)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_pending_audits_are_completed_once_later(tiny_run, only_run, capsys):
+    tiny_run(*SHORT, *TINY_SETS, "--audit.enabled=false")
+    run = only_run()
+    assert not (run / "audits").exists()
+    sets = ["--datasets", "webgpt", "hh-rlhf"]
+    assert main(["audit", str(run), "--pending", *sets]) == 0
+    assert "3 audited now, 0 done before" in capsys.readouterr().out
+    assert len(audits(run)) == 3
+    assert main(["audit", str(run), "--pending", *sets]) == 0
+    assert "0 audited now, 3 done before" in capsys.readouterr().out
+    assert len(audits(run)) == 3
+
+
+def test_audits_in_the_run_and_later_give_the_same_rows(tiny_run, only_run, tmp_path):
+    tiny_run(*SHORT, *TINY_SETS)
+    run = only_run()
+    by_weights = {path.name: read_table(path / "table.parquet") for path in audits(run)}
+    for path in audits(run):
+        path.rename(tmp_path / path.name)
+    (run / "ledger.jsonl").write_text(
+        "".join(json.dumps(entry) + "\n" for entry in ledger(run) if entry["state"] == "seen")
+    )
+    assert main(["audit", str(run), "--pending"]) == 0
+    assert {path.name for path in audits(run)} == set(by_weights)
+    for path in audits(run):
+        now, before = (table.to_pandas() for table in (read_table(path / "table.parquet"), by_weights[path.name]))
+        pd.testing.assert_frame_equal(now, before, check_exact=True)
+
+
+def test_a_changed_set_up_adds_an_audit_and_keeps_the_old_one(tiny_run, only_run, capsys):
+    tiny_run(*SHORT, *TINY_SETS, "--trainer.max_epochs=1")
+    run = only_run()
+    (old,) = audits(run)
+    content = (old / "table.parquet").read_bytes()
+    thresholds = next((run / "thresholds").iterdir())
+    edited = json.loads(thresholds.read_text())
+    edited["labels"]["wisdom"]["threshold"] = 0.99
+    thresholds.write_text(json.dumps(edited))
+    assert main(["audit", str(run), "--pending"]) == 0
+    assert "0 audited now" in capsys.readouterr().out
+    assert main(["audit", str(run)]) == 0
+    assert "1 audited now" in capsys.readouterr().out
+    assert len(audits(run)) == 2
+    assert (old / "table.parquet").read_bytes() == content
+
+
+def test_a_failing_audit_is_told_training_goes_on_and_pending_completes_it(tiny_run, only_run, monkeypatch, capsys):
+    import train.auditing
+
+    real = train.auditing.score_corpus
+
+    def fails(*arguments):
+        raise MemoryError("too little of it")
+
+    monkeypatch.setattr(train.auditing, "score_corpus", fails)
+    assert tiny_run(*SHORT, *TINY_SETS, "--trainer.max_epochs=2") == 1
+    run = only_run()
+    states = [entry["state"] for entry in ledger(run) if entry["state"] != "seen"]
+    assert states == ["running", "failed", "running", "failed"]
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+    assert not (run / "audits").exists() or not list((run / "audits").iterdir())
+    capsys.readouterr()
+    monkeypatch.setattr(train.auditing, "score_corpus", real)
+    assert main(["audit", str(run), "--pending"]) == 0
+    assert len(audits(run)) == 2
+
+
+def test_the_callback_must_come_after_the_checkpoint_callback():
+    import pytorch_lightning as pl
+    from pytorch_lightning.callbacks import ModelCheckpoint
+
+    from train.callbacks.audit_on_checkpoint import AuditOnCheckpoint
+
+    callback = AuditOnCheckpoint(None)
+    options = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    for callbacks in ([callback, ModelCheckpoint()], [callback]):
+        trainer = pl.Trainer(callbacks=callbacks, **options)
+        with pytest.raises(RuntimeError, match="list AuditOnCheckpoint after every ModelCheckpoint"):
+            callback.setup(trainer, None, "fit")
+
+
+def test_checkpoints_load_with_weights_only(tiny_run, only_run):
+    tiny_run(*SHORT, *TINY_SETS, "--trainer.max_epochs=1", "--audit.enabled=false")
+    for path in (only_run() / "checkpoints").iterdir():
+        assert load_classifier(path).taxonomy.name == "value-imprint"

@@ -14,7 +14,7 @@ from models.classifier import load_classifier
 from models.digest import weights_digest
 from train.audit_later import audit_run
 from train.auditing import AUDITS, CheckpointRecord, audit_checkpoint, build_setup
-from train.config import AuditConfig, Config, DataConfig
+from train.config import Config
 from train.finish import read_audits
 from train.inputs import data_root, read_audited_data
 from train.ledger import Ledger
@@ -36,6 +36,7 @@ def run_audit(arguments: Sequence[str]) -> int:
     parser.add_argument("--datasets", type=str, nargs="+", default=None, help="Preference data sets to audit")
     parser.add_argument("--audits", type=str, nargs="+", default=None, help=f"Audits to run: {', '.join(AUDITS)}")
     parser.add_argument("--root", type=Path | None, default=None, help="Data root; IMPRINT_DATA when left out")
+    parser.add_argument("--max_length", type=int | None, default=None, help="Tokens read of each dialogue")
     parser.add_argument("--output", type=Path | None, default=None, help="Folder to write (with --checkpoint)")
     settings = parser.parse_args(list(arguments))
     if (settings.run_dir is None) == (settings.checkpoint is None):
@@ -70,6 +71,8 @@ def _override(config: Config, settings: Any) -> None:
         config.audit.datasets = list(settings.datasets)
     if settings.audits is not None:
         config.audit.audits = list(settings.audits)
+    if settings.max_length is not None:
+        config.audit.max_length = settings.max_length
     if settings.root is not None:
         config.data.root = settings.root
 
@@ -80,15 +83,14 @@ def _audit_file(settings: Any) -> int:
     if settings.output.exists():
         raise InputError(f"something at {settings.output} already", "a new folder", "--output")
     progress = Progress()
-    config = AuditConfig(datasets=list(settings.datasets))
-    if settings.audits is not None:
-        config.audits = list(settings.audits)
-    preferences = read_audited_data(config, data_root(DataConfig(root=settings.root)))
+    config = Config()
+    _override(config, settings)
+    preferences = read_audited_data(config.audit, data_root(config.data))
     device = accelerator_device("auto")
     model = load_classifier(settings.checkpoint).to(device)
     weights = weights_digest(model.state_dict())
     calibration = find_thresholds(settings.checkpoint, weights, model.labels, settings.thresholds)
-    setup = build_setup(config, preferences, model.tokeniser, Config().run.cache_dir, device)
+    setup = build_setup(config.audit, preferences, model.tokeniser, config.run.cache_dir, device)
     record = CheckpointRecord(weights, None, None)
     table = audit_checkpoint(model, calibration, setup, record, settings.checkpoint.stem, settings.output, progress)
     print(f"{table.num_rows} rows written to {settings.output / 'table.parquet'}")

@@ -214,6 +214,8 @@ class ValueClassifier(pl.LightningModule):
             logits.numpy(), targets.numpy(), groups.numpy(), self.taxonomy, self.softmax, self.chance_thresholds
         )
         self.log_dict({"val/loss": float(loss)} | {f"val/{name}": value for name, value in metrics.items()})
+        # Lightning would log validation one step below the checkpoint that is saved with it; this name sets the step.
+        self.log("step", float(self.trainer.global_step))
 
     def configure_optimizers(self) -> Any:
         """AdamW with one rate for the encoder and one for the head, stepped once per optimiser step."""

@@ -23,7 +23,7 @@ from train.tracking import LightningTracker, Tracker
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's banners and advice that is wrong here: workers buy nothing, a resumed run reuses its folder."""
+    """Silence Lightning's banners, and advice that is wrong here: workers buy nothing, resuming reuses the folder."""
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
     logger.setLevel(logging.WARNING)

@@ -14,9 +14,7 @@ The models are not fitted again: the interval is about test texts, not about tra
 """
 
 import argparse
-import itertools
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -36,8 +34,7 @@ from datamodules.annotated_text import AnnotatedText
 from datamodules.annotation_datamodule import text_parts
 from datamodules.errors import InputError
 from datamodules.files import read_text, write_json
-from datamodules.splits import Splits, connected_groups
-from datamodules.taxonomy import Taxonomy
+from datamodules.splits import connected_groups
 from datamodules.views import ViewRequest
 from experiments.parsing import add_config_sections, command_parser, config_from
 from models.calibration import fit_calibration
@@ -56,12 +53,7 @@ CHUNK = 4_000_000  # weights that the bootstrap works on at once
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Predictions on the test texts.
-
-    Attributes:
-        scores: What ranks the texts, float [n, L].
-        decisions: bool [n, L].
-    """
+    """Predictions on the test texts: what ranks them, float [n, L], and decisions, bool [n, L]."""
 
     scores: Floats
     decisions: Bools
@@ -69,14 +61,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A difference with its 95% percentile bootstrap interval.
-
-    Attributes:
-        estimate: On the test texts as they are.
-        low: Lower end.
-        high: Upper end.
-        n_replicates: Replicates in which the difference is defined.
-    """
+    """A difference on the test texts, its 95% percentile interval, and in how many replicates it is defined."""
 
     estimate: float
     low: float
@@ -85,16 +70,7 @@ class Interval:
 
 
 def group_weights(groups: NDArray[np.integer], n_replicates: int, seed: int) -> NDArray[np.int64]:
-    """Draw as many groups as there are, with replacement, and count how often each text is in.
-
-    Args:
-        groups: Group number of each text [n].
-        n_replicates: B.
-        seed: Seed of the draws.
-
-    Returns:
-        Counts [B, n]; texts of one group have equal counts.
-    """
+    """Draw as many groups as there are, with replacement; how often each text is in: [n_replicates, n]."""
     names, index = np.unique(groups, return_inverse=True)
     drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), n_replicates)
     return np.asarray(drawn[:, index], dtype=np.int64)
@@ -109,13 +85,12 @@ def weighted_macro_f1(decisions: Bools, targets: NDArray[np.integer], weights: N
         weights: How often each text is in [B, n].
     """
     w = weights.astype(np.float64)
-    tp = w @ (decisions & (targets == 1))
-    fp = w @ (decisions & (targets == 0))
-    fn = w @ (~decisions & (targets == 1))
+    tp, fp, fn = (
+        w @ cells for cells in (decisions & (targets == 1), decisions & (targets == 0), ~decisions & (targets == 1))
+    )
     # The rule of multilabel_metrics: with positives and unknowns only, no false positive could be seen.
     observable = (w @ (targets == 0) > 0) | (w @ (targets == UNKNOWN) == 0)
-    defined = (tp + fn > 0) & observable
-    f1 = np.divide(2 * tp, 2 * tp + fp + fn, out=np.full(tp.shape, np.nan), where=defined)
+    f1 = np.divide(2 * tp, 2 * tp + fp + fn, out=np.full(tp.shape, np.nan), where=(tp + fn > 0) & observable)
     return _mean_of_defined(f1)
 
 
@@ -145,15 +120,15 @@ def _weighted_ap(scores: Floats, targets: NDArray[np.integer], weights: NDArray[
     above = np.cumsum(drawn, axis=1)[:, ends]
     hits = np.cumsum(drawn * (targets[order] == 1), axis=1)[:, ends]
     precision = np.divide(hits, above, out=np.zeros(hits.shape), where=above > 0)
-    n_hits, n_known = hits[:, -1], above[:, -1]
-    total = (np.diff(hits, axis=1, prepend=0) * precision).sum(axis=1)
-    return np.divide(total, n_hits, out=np.full(len(weights), np.nan), where=(n_hits > 0) & (n_hits < n_known))
+    gained = (np.diff(hits, axis=1, prepend=0) * precision).sum(axis=1)
+    defined = (hits[:, -1] > 0) & (hits[:, -1] < above[:, -1])
+    return np.asarray(np.divide(gained, hits[:, -1], out=np.full(len(weights), np.nan), where=defined))
 
 
 def _mean_of_defined(values: Floats) -> Floats:
     """Mean over the columns of [B, L] that are not NaN, NaN where none is."""
     n = (~np.isnan(values)).sum(axis=1)
-    return np.divide(np.nansum(values, axis=1), n, out=np.full(len(values), np.nan), where=n > 0)
+    return np.asarray(np.divide(np.nansum(values, axis=1), n, out=np.full(len(values), np.nan), where=n > 0))
 
 
 def paired_bootstrap(
@@ -178,13 +153,16 @@ def paired_bootstrap(
         Interval by metric, `f1_macro` and `ap_macro`; NaN where undefined.
     """
     weights = group_weights(groups, n_replicates, seed)
-    observed = np.ones((1, len(targets)), dtype=np.int64)
     size = max(1, CHUNK // len(targets))
-    parts = [observed, *(weights[i : i + size] for i in range(0, len(weights), size))]
-    f1 = [
-        weighted_macro_f1(run.decisions, targets, w) - weighted_macro_f1(baseline.decisions, targets, w) for w in parts
-    ]
-    ap = [weighted_macro_ap(run.scores, targets, w) - weighted_macro_ap(baseline.scores, targets, w) for w in parts]
+    # The texts as they are come first.
+    parts = [np.ones((1, len(targets)), dtype=np.int64), *(weights[i : i + size] for i in range(0, len(weights), size))]
+    f1, ap = (
+        [metric(of_run, targets, w) - metric(of_baseline, targets, w) for w in parts]
+        for metric, of_run, of_baseline in (
+            (weighted_macro_f1, run.decisions, baseline.decisions),
+            (weighted_macro_ap, run.scores, baseline.scores),
+        )
+    )
     return {"f1_macro": _interval(np.concatenate(f1)), "ap_macro": _interval(np.concatenate(ap))}
 
 
@@ -264,22 +242,23 @@ def fit_baseline(annotations: Annotations, config: Config, progress: Progress) -
     groups, taxonomy = connected_groups(parts[1]), annotations.taxonomy
     # What chose the run's checkpoint, where predictions alone give it (the loss, say, is nothing to compare by).
     criterion = config.trainer.monitor.removeprefix("val/")
-    best, chosen, logits = -math.inf, {}, (np.empty(0), np.empty(0))
+    settings: list[tuple[float, int, float]] = []
+    logits: list[list[Floats]] = []
     with progress.bar("fitting the baseline", len(MIN_DOCUMENTS) * len(REGULARISATION), "settings") as advance:
-        for min_df, c in itertools.product(MIN_DOCUMENTS, REGULARISATION):
+        for min_df in MIN_DOCUMENTS:
             vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=min_df)
-            train, val, test = vectorizer.fit_transform(texts[0]), *(vectorizer.transform(t) for t in texts[1:])
-            val_logits, test_logits = _one_vs_rest(train, targets[0], (val, test), c)
-            metrics = validation_metrics(val_logits, targets[1], groups, taxonomy, False, None)
-            criterion = criterion if criterion in metrics else "ap_macro"
-            value = metrics[criterion]
-            if not chosen or value > best:
-                best = -math.inf if math.isnan(value) else value
-                chosen = {"min_df": min_df, "C": c, "criterion": criterion, "value": value}
-                logits = (val_logits, test_logits)
-            advance(1)
-    calibration = fit_calibration(logits[0], targets[1], taxonomy.labels, taxonomy.signed, softmax=False)
-    return Scored(logits[1], calibration.decide(calibration.probabilities(logits[1]))), chosen
+            train, *others = vectorizer.fit_transform(texts[0]), *(vectorizer.transform(t) for t in texts[1:])
+            for c in REGULARISATION:
+                logits.append(_one_vs_rest(train, targets[0], others, c))
+                metrics = validation_metrics(logits[-1][0], targets[1], groups, taxonomy, False, None)
+                criterion = criterion if criterion in metrics else "ap_macro"
+                settings.append((metrics[criterion], min_df, c))
+                advance(1)
+    best = int(np.nanargmax([-np.inf, *(value for value, _, _ in settings)])) - 1
+    (value, min_df, c), (val, test) = settings[best], logits[best]
+    calibration = fit_calibration(val, targets[1], taxonomy.labels, taxonomy.signed, softmax=False)
+    decisions = calibration.decide(calibration.probabilities(test))
+    return Scored(test, decisions), {"min_df": min_df, "C": c, "criterion": criterion, "value": value}
 
 
 def _one_vs_rest(
@@ -347,10 +326,10 @@ def run_benchmark(path: Path, weights: str | None, n_replicates: int, output: Pa
     n_groups, n_scored = len(np.unique(groups)), int(metrics["run"]["n_values_scored"])
     console.print(results_table(metrics["run"], metrics["baseline"], intervals, f"{run.run_id}, {weights}"))
     for line in (
-        f"{n_scored} of {len(labels)} values scored (the others have no known positive in test and are in no macro)",
-        f"{len(test):,} test texts in {n_groups:,} groups; {n_replicates:,} bootstrap replicates over groups; a macro of a "
-        "replicate runs over the values that have a score in it, the same ones for both sides",
-        f"baseline: min_df {chosen['min_df']}, C {chosen['C']:g} by validation {chosen['criterion']} {chosen['value']:.3f}",
+        f"{n_scored} of {len(labels)} values scored; a value without a known positive in test is in no macro",
+        f"{len(test):,} test texts in {n_groups:,} groups; {n_replicates:,} replicates redraw groups; the macros of a "
+        "replicate run over the values that have a score in it, the same ones for both sides",
+        "baseline: min_df {min_df}, C {C:g} by validation {criterion} {value:.3f}".format(**chosen),
     ):
         console.print(line, highlight=False, markup=False)
     if annotations.data.is_sample:

@@ -97,7 +97,7 @@ def flips(logits: np.ndarray, reference: np.ndarray) -> tuple[int, int]:
 def sampled_pairs(data: PreferenceData, n_texts: int, seed: int) -> PreferenceData:
     """Draw pairs, in file order, until `n_texts` texts are there.
 
-    Whole pairs, because most duplicates after a cut are the two sides of one pair. All pairs where there are not enough.
+    Whole pairs, because most duplicates after a cut are the two sides of one pair; all pairs where too few are there.
     """
     n_pairs = min(n_texts // 2, len(data.pairs))
     chosen = np.sort(np.random.default_rng(seed).choice(len(data.pairs), n_pairs, replace=False))
@@ -246,8 +246,8 @@ def notes(comparison: Comparison) -> list[str]:
     repeated = comparison.n_texts - comparison.n_distinct
     spread = comparison.ways[0].logits.std(axis=0).mean()
     lines = [
-        f"{comparison.max_length} tokens: {repeated} of {comparison.n_texts} texts ({repeated / comparison.n_texts:.1%}) "
-        f"repeat another one exactly after the cut; logits vary by {spread:.3f} (standard deviation)"
+        f"{comparison.max_length} tokens: {repeated} of {comparison.n_texts} texts ({repeated / comparison.n_texts:.1%}) are "
+        f"exact duplicates of another one after the cut; logits have a standard deviation of {spread:.3f}"
     ]
     seconds = np.concatenate([way.seconds for way in comparison.ways], axis=1)
     if len(seconds) > 1:

@@ -21,8 +21,9 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
+from datamodules.views import ViewName
+
 Role = Literal["human", "assistant"]
-View = Literal["dialogue", "prompt", "response", "exchange"]
 
 _PLAIN_MARKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 _MARKDOWN_MARKER = re.compile(r"(?:\A\s*|\n\n)## (Human|Assistant):[ \t]*(?=\n|\Z)")
@@ -83,7 +84,7 @@ def render_turns(turns: tuple[Turn, ...]) -> str:
     return "\n\n".join(turn.render() for turn in turns)
 
 
-def view_parts(dialogue: Dialogue, view: View) -> tuple[str, str]:
+def view_parts(dialogue: Dialogue, view: ViewName) -> tuple[str, str]:
     """Return (context, focus) of a view; the two strings joined are its canonical text.
 
     A cut to a token budget takes from the context before it takes from the focus.

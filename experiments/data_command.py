@@ -132,6 +132,7 @@ def _describe(arguments: Sequence[str], console: Console) -> int:
     config: DataConfig = parser.instantiate(namespace).data
     if namespace.name in ANNOTATED or namespace.name == "table":
         config.name = namespace.name
+        config.allow_empty_values = True
         annotations = read_annotations_and_split(config)
         _describe_annotations(annotations.data, annotations.splits, annotations.taxonomy, config, console)
     else:

@@ -16,7 +16,11 @@ from train.run_directory import RunDirectory
 
 def run_fit(arguments: Sequence[str]) -> int:
     """Run `imprint fit`; see `imprint fit --help`."""
-    parser = command_parser("fit", "Train a value classifier and audit preference data with every checkpoint.")
+    parser = command_parser(
+        "fit",
+        "Train a value classifier and audit preference data with every checkpoint.",
+        usage="imprint fit [--config FILE ...] [--SECTION.SETTING VALUE ...] [--resume RUN_DIR]",
+    )
     add_config_sections(parser)
     parser.add_argument("--resume", type=Path | None, default=None, help="Run directory to go on with, in place")
     arguments = files_first(arguments)

@@ -17,10 +17,12 @@ from train.config import Config
 CONFIG_FIX = "--config"
 
 
-def command_parser(verb: str, description: str) -> ArgumentParser:
+def command_parser(verb: str, description: str, usage: str | None = None) -> ArgumentParser:
     """Return a parser that raises instead of exiting and takes help texts from attribute docstrings."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    return ArgumentParser(prog=f"imprint {verb}", description=description, exit_on_error=False, allow_abbrev=False)
+    return ArgumentParser(
+        prog=f"imprint {verb}", description=description, usage=usage, exit_on_error=False, allow_abbrev=False
+    )
 
 
 def add_config_sections(parser: ArgumentParser) -> None:

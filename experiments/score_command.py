@@ -34,7 +34,7 @@ def run_score(arguments: Sequence[str]) -> int:
         "--thresholds", type=Path | None, default=None, help="Thresholds file in place of the run's own"
     )
     parser.add_argument("--precision", type=str, default="auto", help=f"One of {', '.join(PRECISIONS)}")
-    parser.add_argument("--token_budget", type=int, default=4096, help="Padded tokens per batch")
+    parser.add_argument("--token_budget", type=int, default=2048, help="Padded tokens per batch")
     settings = parser.parse_args(list(arguments))
     if settings.output.suffix != ".parquet":
         raise InputError(f"--output {settings.output}", "a name that ends in .parquet", "--output")

@@ -32,7 +32,7 @@ def score_tokens(
     lengths: np.ndarray,
     pad_id: int,
     precision: str = "auto",
-    token_budget: int = 4096,
+    token_budget: int = 2048,
     on_batch: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Score token sequences in length order under a token budget.

@@ -42,6 +42,8 @@ class DataConfig:
     """Share of the texts for test; not used where the data set ships a test file."""
     split_seed: int = 0
     """Seed of the split."""
+    allow_empty_values: bool = False
+    """Train although no training text carries some value; such a value has no metrics."""
 
 
 @dataclass
@@ -128,7 +130,7 @@ class AuditConfig:
     """Tokens read of each dialogue, special tokens included."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """Number format of scoring; auto takes bf16 where the hardware has it."""
-    token_budget: int = 4096
+    token_budget: int = 2048
     """Padded tokens per scoring batch."""
     split: Literal["test", "train"] = "test"
     """Part of hh-rlhf to audit."""

@@ -72,16 +72,19 @@ def read_annotations_and_split(config: DataConfig) -> Annotations:
     """
     data = read_annotated_data(config)
     splits = split_texts(data.texts, data.test_texts, config.val_fraction, config.test_fraction, config.split_seed)
-    require_trainable(data.taxonomy, splits)
+    require_positives(data.taxonomy, splits, config.allow_empty_values)
     return Annotations(data.taxonomy, data, splits)
 
 
-def require_trainable(taxonomy: Taxonomy, splits: Splits) -> None:
-    """Raise InputError when no label has a positive training text; single empty labels are allowed and reported."""
-    n_positive = sum(1 in text.labels for text in splits.train)
-    if n_positive == 0:
-        found = f"no positive label of taxonomy {taxonomy.name} in {len(splits.train)} training texts"
-        raise InputError(found, "labels of that taxonomy", "--data.taxonomy or --data.label_column")
+def require_positives(taxonomy: Taxonomy, splits: Splits, allow_empty: bool) -> None:
+    """Raise InputError when no training text carries some label (when none carries any, allowed or not)."""
+    empty = labels_without_positives(taxonomy, splits)
+    if len(empty) == len(taxonomy.labels) or (empty and not allow_empty):
+        raise InputError(
+            f"{len(splits.train)} training texts of which none carries {', '.join(empty)}",
+            "at least one text for every value",
+            "more data, another --data.taxonomy, or --data.allow_empty_values true to learn the other values",
+        )
 
 
 def labels_without_positives(taxonomy: Taxonomy, splits: Splits) -> list[str]:

@@ -29,6 +29,7 @@ from rich.table import Table
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn brings it
 
 from datamodules.annotated_text import AnnotatedText
 from datamodules.annotation_datamodule import text_parts
@@ -36,7 +37,7 @@ from datamodules.errors import InputError
 from datamodules.files import read_text, write_json
 from datamodules.splits import connected_groups
 from datamodules.views import ViewRequest
-from experiments.parsing import add_config_sections, command_parser, config_from
+from experiments.parsing import read_config
 from models.calibration import fit_calibration
 from models.evaluation import is_single_positive, validation_metrics
 from models.metrics import UNKNOWN, Bools, Floats, multilabel_metrics
@@ -46,9 +47,8 @@ from train.progress import Progress
 from train.run_directory import RunDirectory
 
 MIN_DOCUMENTS = (1, 2, 4)
-REGULARISATION = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+REGULARISATION = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 HEADINGS = {"f1_macro": "macro-F1", "f1_micro": "micro-F1", "ap_macro": "mAP"}
-CHUNK = 4_000_000  # weights that the bootstrap works on at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,18 +152,11 @@ def paired_bootstrap(
     Returns:
         Interval by metric, `f1_macro` and `ap_macro`; NaN where undefined.
     """
-    weights = group_weights(groups, n_replicates, seed)
-    size = max(1, CHUNK // len(targets))
     # The texts as they are come first.
-    parts = [np.ones((1, len(targets)), dtype=np.int64), *(weights[i : i + size] for i in range(0, len(weights), size))]
-    f1, ap = (
-        [metric(of_run, targets, w) - metric(of_baseline, targets, w) for w in parts]
-        for metric, of_run, of_baseline in (
-            (weighted_macro_f1, run.decisions, baseline.decisions),
-            (weighted_macro_ap, run.scores, baseline.scores),
-        )
-    )
-    return {"f1_macro": _interval(np.concatenate(f1)), "ap_macro": _interval(np.concatenate(ap))}
+    weights = np.vstack([np.ones(len(targets), dtype=np.int64), group_weights(groups, n_replicates, seed)])
+    f1 = [weighted_macro_f1(side.decisions, targets, weights) for side in (run, baseline)]
+    ap = [weighted_macro_ap(side.scores, targets, weights) for side in (run, baseline)]
+    return {"f1_macro": _interval(f1[0] - f1[1]), "ap_macro": _interval(ap[0] - ap[1])}
 
 
 def _interval(differences: Floats) -> Interval:
@@ -171,17 +164,6 @@ def _interval(differences: Floats) -> Interval:
     drawn = differences[1:][~np.isnan(differences[1:])]
     low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
     return Interval(float(differences[0]), float(low), float(high), len(drawn))
-
-
-def read_run_config(run: RunDirectory) -> Config:
-    """Read the settings of a run.
-
-    Raises:
-        InputError: A setting that is none.
-    """
-    parser = command_parser("fit", "")
-    add_config_sections(parser)
-    return config_from(parser, parser.parse_args(["--config", str(run.config_file)]))
 
 
 def read_run_texts(run: RunDirectory, config: Config) -> Annotations:
@@ -211,16 +193,18 @@ def read_predictions(
         InputError: None, several and none named, or predictions on other texts.
     """
     files = sorted((run.path / "predictions").glob(f"{weights or '*'}-test.parquet"))
-    if len(files) != 1:
-        names = ", ".join(file.name for file in files) or f"no predictions/{weights or '*'}-test.parquet in {run.path}"
-        raise InputError(names, "the test predictions of one checkpoint", "--weights, the first 8 digits of its digest")
+    if not files:
+        found = f"no predictions/{weights or '*'}-test.parquet in {run.path}"
+        raise InputError(found, "a finished run", f"imprint fit --resume {run.path}, or --weights")
+    if len(files) > 1:
+        found = f"test predictions of several checkpoints, {', '.join(file.name for file in files)}"
+        raise InputError(found, "those of one checkpoint", "--weights, the first 8 digits of its digest")
     table = pq.read_table(files[0])
     needed = ["text_id", *(f"{label}{end}" for label in labels for end in ("", "_on", "_true"))]
     if missing := [name for name in needed if name not in table.column_names]:
         raise InputError(f"{files[0]} without column {missing[0]}", "predictions of this taxonomy", "another run")
-    true = np.stack(
-        [table[f"{label}_true"].to_pandas().map({True: 1, False: 0}).fillna(UNKNOWN) for label in labels], 1
-    )
+    # Null is unknown.
+    true = np.stack([table[f"{label}_true"].cast("int8").fill_null(UNKNOWN).to_numpy() for label in labels], axis=1)
     if table["text_id"].to_pylist() != [text.text_id for text in test] or (true != _targets(test)).any():
         found = f"{files[0]}, whose texts or labels are not those of the test split"
         raise InputError(found, "the data that the run was trained on", "IMPRINT_DATA, or a run on these data")
@@ -249,12 +233,14 @@ def fit_baseline(annotations: Annotations, config: Config, progress: Progress) -
             vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=min_df)
             train, *others = vectorizer.fit_transform(texts[0]), *(vectorizer.transform(t) for t in texts[1:])
             for c in REGULARISATION:
-                logits.append(_one_vs_rest(train, targets[0], others, c))
+                # Threads only cost time here: the products are sparse, the vectors short.
+                with threadpool_limits(1):
+                    logits.append(_one_vs_rest(train, targets[0], others, c))
                 metrics = validation_metrics(logits[-1][0], targets[1], groups, taxonomy, False, None)
                 criterion = criterion if criterion in metrics else "ap_macro"
                 settings.append((metrics[criterion], min_df, c))
                 advance(1)
-    best = int(np.nanargmax([-np.inf, *(value for value, _, _ in settings)])) - 1
+    best = int(np.argmax(np.nan_to_num([value for value, _, _ in settings], nan=-np.inf)))
     (value, min_df, c), (val, test) = settings[best], logits[best]
     calibration = fit_calibration(val, targets[1], taxonomy.labels, taxonomy.signed, softmax=False)
     decisions = calibration.decide(calibration.probabilities(test))
@@ -315,7 +301,7 @@ def run_benchmark(path: Path, weights: str | None, n_replicates: int, output: Pa
         InputError: Not a finished run, other data than its own, or labels that allow no F1.
     """
     run = RunDirectory.open(path)
-    config = read_run_config(run)
+    config = read_config(run.config_file)
     annotations = read_run_texts(run, config)
     test, labels = annotations.splits.test, annotations.taxonomy.labels
     targets, groups = _targets(test), connected_groups(test)
@@ -335,11 +321,10 @@ def run_benchmark(path: Path, weights: str | None, n_replicates: int, output: Pa
     if annotations.data.is_sample:
         console.print("These texts are the embedded sample: made to learn the tool with, not to draw conclusions from.")
     if output is not None:
-        ends = {metric: _plain(asdict(interval)) for metric, interval in intervals.items()}
-        counts = {"n_test": len(test), "n_groups": n_groups, "n_values": len(labels), "n_replicates": n_replicates}
-        sides = {side: _plain(values) for side, values in metrics.items()}
         about = {"run_id": run.run_id, "weights": weights, "is_sample": annotations.data.is_sample}
-        write_json(output, {**about, **counts, "chosen": _plain(chosen), **sides, "difference": ends})
+        counts = {"n_test": len(test), "n_groups": n_groups, "n_values": len(labels), "n_replicates": n_replicates}
+        parts = metrics | {"chosen": chosen} | {f"difference/{name}": asdict(i) for name, i in intervals.items()}
+        write_json(output, {**about, **counts, **{name: _plain(part) for name, part in parts.items()}})
         console.print(f"written to {output}", highlight=False, soft_wrap=True)
 
 

@@ -167,7 +167,7 @@ def compare(
         return _score_rows(model, corpus, rows, auto, token_budget)
 
     with progress.bar(f"{model.view.max_length} tokens", 3 * repeats * n_slices, "slices") as advance:
-        seconds, logits = _take_turns(
+        seconds, logits = take_turns(
             ((as_seed, by_file), (ours_float32, by_length), (ours_as_it_runs, by_length)), repeats, advance
         )
     index = corpus.rows[model.view.slug].ravel()
@@ -187,7 +187,7 @@ def _score_rows(
     return score_tokens(model, input_ids, corpus.lengths[rows], model.tokeniser.pad_id, precision, token_budget)
 
 
-def _take_turns(
+def take_turns(
     ways: Sequence[tuple[Callable[[np.ndarray], np.ndarray], list[np.ndarray]]],
     repeats: int,
     advance: Callable[[int], None],
@@ -243,11 +243,11 @@ def results_table(comparisons: Sequence[Comparison]) -> Table:
 
 def notes(comparison: Comparison) -> list[str]:
     """What else there is to know of one length: duplicates, the spread of the logits, how noisy the machine was."""
-    repeated = comparison.n_texts - comparison.n_distinct
+    n, repeated = comparison.n_texts, comparison.n_texts - comparison.n_distinct
     spread = comparison.ways[0].logits.std(axis=0).mean()
     lines = [
-        f"{comparison.max_length} tokens: {repeated} of {comparison.n_texts} texts ({repeated / comparison.n_texts:.1%}) are "
-        f"exact duplicates of another one after the cut; logits have a standard deviation of {spread:.3f}"
+        f"{comparison.max_length} tokens: {repeated} of {n} texts, {repeated / n:.1%}, are exact duplicates after the "
+        f"cut; the logits' standard deviation is {spread:.3f}"
     ]
     seconds = np.concatenate([way.seconds for way in comparison.ways], axis=1)
     if len(seconds) > 1:

@@ -39,8 +39,23 @@ def fails(capsys, code: int, text: str) -> None:
         ('Text,Label\n"   ",Duty\n', r"needed"),
         ("Text,Label\none,Duty,more\n", r"3 cells in the row that starts at line 2"),
         ("Text,Label\nsame words,Duty\nother words,Duty\n", r"group"),
+        (
+            "Text,Label\n" + "".join(f"words number {i},Duty\n" for i in range(30)),
+            r"none carries civility, empathy, .*needed at least one text for every value; .*allow_empty_values",
+        ),
     ],
-    ids=["missing", "columns", "empty", "unknown label", "empty label", "not utf-8", "empty text", "cells", "too few"],
+    ids=[
+        "missing",
+        "columns",
+        "empty",
+        "unknown label",
+        "empty label",
+        "not utf-8",
+        "empty text",
+        "cells",
+        "too few",
+        "no positives",
+    ],
 )
 def test_annotation_files(tiny_run, capsys, tmp_path, content, text):
     path = tmp_path / "nothing.csv" if content is None else written(tmp_path, content)

@@ -39,7 +39,7 @@ def listed_labels(written: list[str], tally: AnnotationTally) -> list[int]:
     """Return the labels of a text for which a list says what holds: 1 for the listed, 0 for the others.
 
     For a signed taxonomy an entry is a label (`power-for`) or a value with its sign (`power: -1`). Unknown labels and
-    malformed signs are left out and counted in the tally.
+    malformed signs are left out and counted in the tally; a text with no other entries has unknown labels.
 
     Returns:
         States aligned to `tally.taxonomy.labels`; for and against of one value may both be 1.
@@ -48,6 +48,10 @@ def listed_labels(written: list[str], tally: AnnotationTally) -> list[int]:
     held = {_signed_label(entry, tally) if taxonomy.signed else _plain_label(entry, tally) for entry in written}
     if not written:
         tally.notes["texts without a value (kept)"] += 1
+    elif held == {None}:
+        # Something holds here, but nobody can say what: that is not "none of them".
+        tally.notes["texts with unreadable labels only (set to unknown)"] += 1
+        return [UNKNOWN] * len(taxonomy.labels)
     return [int(label in held) for label in taxonomy.labels]
 
 

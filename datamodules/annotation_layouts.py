@@ -9,7 +9,7 @@ from pathlib import Path
 from datamodules.annotated_text import UNKNOWN, AnnotatedText, dialogue_group
 from datamodules.annotation_labels import bit, label_list, listed_labels, require_sign
 from datamodules.annotation_tally import AnnotationTally
-from datamodules.dialogue import Turn, normalise, render_turns
+from datamodules.dialogue import Turn, render_turns
 from datamodules.errors import InputError
 from datamodules.read_report import ReadReport
 from datamodules.tabular import Table, cell_text, read_csv, read_jsonl, read_tsv
@@ -87,8 +87,9 @@ def read_fulcra(path: Path, taxonomy: Taxonomy) -> Reading:
 def read_valueeval(arguments: Path, labels: Path, taxonomy: Taxonomy) -> Reading:
     """Read a pair of ValueEval files, joined by `Argument ID`: 0/1 for every value.
 
-    The text is `<Premise> <Stance>: <Conclusion>`, the group the normalised conclusion. Arguments without labels are
-    dropped and counted, labels without an argument noted. Repeated arguments are kept: they have ids of their own.
+    The text is `<Premise> <Stance>: <Conclusion>`, the group a digest of the normalised conclusion. Arguments without
+    labels are dropped and counted, labels without an argument noted. Repeated arguments are kept: they have ids of
+    their own.
 
     Raises:
         InputError: Unreadable file, missing columns, an id twice, a cell other than 0 or 1, nothing to keep, or a
@@ -109,7 +110,7 @@ def read_valueeval(arguments: Path, labels: Path, taxonomy: Taxonomy) -> Reading
             tally.drop("no labels")
         else:
             states = [bit(marks[columns[slug]], f"{columns[slug]} of {text_id} in {labels}") for slug in taxonomy.slugs]
-            tally.keep(text_id, f"{premise} {stance}: {conclusion}", states, normalise(conclusion))
+            tally.keep(text_id, f"{premise} {stance}: {conclusion}", states, dialogue_group(conclusion))
     if n_unused := sum(text_id not in rows for text_id in labels_by_id):
         tally.notes["labels without an argument"] = n_unused
     return tally.finish(FIX)

@@ -13,7 +13,7 @@ from pathlib import Path
 from datamodules.annotated_text import UNKNOWN, AnnotatedText, merged_labels, without_contradictions
 from datamodules.dialogue import normalise
 from datamodules.errors import InputError
-from datamodules.files import file_digest
+from datamodules.files import file_digest, is_unicode
 from datamodules.read_report import ReadReport
 from datamodules.taxonomy import Taxonomy
 
@@ -56,6 +56,9 @@ class AnnotationTally:
             labels: As written, aligned to `taxonomy.labels`.
             group_id: Its group.
         """
+        if not is_unicode(text):
+            self.drop("half a surrogate pair in the text")
+            return
         written = tuple(labels)
         self.label_counts_read.update(
             label for label, state in zip(self.taxonomy.labels, written, strict=True) if state == 1

@@ -83,6 +83,8 @@ def build_corpus(
         InputError: A view is longer than the encoder can read.
     """
     views = tuple(dict.fromkeys(views))
+    for view in views:
+        tokeniser.require_length(view.max_length)
     digest = digest_of([LAYOUT, data.digest, tokeniser.digest, [view.slug for view in views]])
     tokens_path = cache_dir / f"{digest[:32]}.tokens.arrow"
     index_path = cache_dir / f"{digest[:32]}.index.parquet"

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,7 +65,7 @@ def read_text(path: Path, fix: str) -> str:
     if path.suffix == ".gz":
         try:
             data = gzip.decompress(data)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{path}, which is not a whole gzip file ({error})", "a gzip file", fix) from error
     try:
         return data.decode("utf-8-sig")
@@ -87,10 +88,9 @@ def read_json_lines(path: Path, fix: str) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{path}, line {number}, is not JSON ({error.msg})", "one JSON object a line", fix
-            ) from error
+        except (ValueError, RecursionError) as error:
+            found = f"{path}, line {number}, is not JSON ({_first_line(error)})"
+            raise InputError(found, "one JSON object a line", fix) from error
         if not isinstance(row, dict):
             raise InputError(f"{path}, line {number}, is a JSON {type(row).__name__}", "one JSON object a line", fix)
         rows.append(row)
@@ -105,13 +105,57 @@ def read_json_array(path: Path, fix: str) -> list[dict[str, Any]]:
     """
     try:
         rows = json.loads(read_text(path, fix))
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}, line {error.lineno}, is not JSON ({error.msg})", "a JSON array of objects", fix
-        ) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}, which is not JSON ({_first_line(error)})", "a JSON array of objects", fix) from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError(f"{path}, which is not an array of objects", "a JSON array of objects", fix)
     return rows
+
+
+def read_json(path: Path, fix: str) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: As `read_text`, or the file is not JSON.
+    """
+    try:
+        return json.loads(read_text(path, fix))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}, which is not JSON ({_first_line(error)})", "a JSON file", fix) from error
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cut off a last line without an end: what a process that was killed while appending leaves behind."""
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def require_output(path: Path, fix: str) -> None:
+    """Raise InputError unless a file or folder can be made at `path`; makes the folder it lies in."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{path.parent}, which cannot be made ({error.strerror})", "a folder to write to", fix
+        ) from error
+    if path.is_dir():
+        raise InputError(f"a folder at {path}", "a name that no folder has", fix)
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path.parent}, which takes no new file", "a folder to write to", fix)
+
+
+def is_unicode(text: str) -> bool:
+    """Tell whether a string can be written as UTF-8: JSON may smuggle in half a surrogate pair."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0][:120]
 
 
 def file_digest(path: Path) -> str:

@@ -71,7 +71,8 @@ def read_preferences(name: str, root: Path | None, *, split: str = "test", all_p
     """Read one preference data set.
 
     Args:
-        name: A known name (see the module's text) or a path to a .jsonl or .jsonl.gz file; its stem is then the name.
+        name: A known name (see the module's text) or a path to a .jsonl, .jsonl.gz or .json file, whose stem is then
+            the name.
         root: The data root; only the three published data sets need it.
         split: `train` or `test`, for hh-rlhf, the one data set that ships both.
         all_pairs: From GPT-4-LLM rows take every response with every lower-scored one, not only best with worst.
@@ -95,12 +96,12 @@ def read_preferences(name: str, root: Path | None, *, split: str = "test", all_p
             sources = [_sample(name, ".jsonl", WEBGPT)]
         case "sample-alpaca-gpt4":
             sources = [_sample(name, ".json", GPT4_LLM)]
-        case _ if name.endswith((".jsonl", ".jsonl.gz")):
+        case _ if name.endswith((".json", ".jsonl", ".jsonl.gz")):
             path = Path(name)
-            name = path.name.removesuffix(".gz").removesuffix(".jsonl")
+            name = path.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
             sources = [_Source(path, path.name, NAME_FIX, ALL_LAYOUTS, name)]
         case _:
-            needed = "hh-rlhf, webgpt or alpaca-gpt4, one of these after sample-, or a path to a .jsonl file"
+            needed = "hh-rlhf, webgpt or alpaca-gpt4, one of these after sample-, or a path to a .jsonl or .json file"
             raise InputError(f"preference data {name!r}", needed, "name one of these data sets")
     return _read(name, sources, all_pairs)
 

@@ -37,12 +37,15 @@ class Splits:
     n_leaks_dropped: int
     n_test_groups_shared: int
 
+    @property
+    def by_name(self) -> dict[str, tuple[AnnotatedText, ...]]:
+        """Texts by the split's name."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
     def to_dict(self) -> dict[str, Any]:
         """Ids per split with the counts, as `splits.json` holds them."""
         return {
-            "train": [text.text_id for text in self.train],
-            "val": [text.text_id for text in self.val],
-            "test": [text.text_id for text in self.test],
+            **{name: [text.text_id for text in texts] for name, texts in self.by_name.items()},
             "n_groups": self.n_groups,
             "n_leaks_dropped": self.n_leaks_dropped,
             "n_test_groups_shared": self.n_test_groups_shared,
@@ -176,7 +179,7 @@ def split_texts(
     n_groups = {name: len(set(groups[part == k].tolist())) for k, name in enumerate(names)}
     test = tuple(given_test) if given_test is not None else chosen["test"]
     if given_test is not None:
-        n_groups["test"] = len({text.group_id for text in test})
+        n_groups["test"] = int(connected_groups(test).max()) + 1
     check_no_leak({"train": chosen["train"], "val": chosen["val"], "test": test})
     return Splits(chosen["train"], chosen["val"], test, n_groups, n_leaks, n_shared)
 

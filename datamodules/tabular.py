@@ -80,7 +80,8 @@ def read_jsonl(path: Path, fix: str) -> Table:
 def read_parquet(path: Path, fix: str) -> Table:
     """Read a parquet file."""
     try:
-        table = pq.read_table(require_file(path, fix))
+        # Not pq.read_table, which takes folders named like "a=b" above the file for columns.
+        table = pq.ParquetFile(require_file(path, fix)).read()
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}, which is not a parquet file ({error})", "a parquet file", fix) from error
     return Table(path, tuple(table.column_names), tuple(table.to_pylist()))
@@ -108,7 +109,9 @@ def _delimited(path: Path, fix: str, delimiter: str, quoting: Literal[0, 3]) -> 
         for cells in reader:
             if header is None:
                 header = [cell.strip() for cell in cells]
-            elif cells:
+            elif cells or len(header) == 1:
+                # In a file of one column a blank line is an empty cell.
+                cells = cells or [""]
                 if len(cells) != len(header):
                     raise _malformed(path, start, f"{len(cells)} cells", f"{len(header)} cells, as in the header", fix)
                 rows.append(dict(zip(header, cells, strict=True)))

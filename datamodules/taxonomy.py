@@ -24,7 +24,7 @@ _VALUE_KEYS = ("slug", "name", "definition", "sub_values", "accepted")
 
 
 def slugify(text: str) -> str:
-    """Return a name as a slug (DESIGN 7).
+    """Return a name as a slug.
 
     Lower case; spaces and slashes become hyphens, hyphens stay, other punctuation goes. Runs of hyphens count as one.
     """

@@ -55,6 +55,12 @@ class Tokeniser:
         """The sha256 of the serialised tokenizer, as hex."""
         return hashlib.sha256(self.json.encode("utf-8")).hexdigest()
 
+    def require_length(self, max_length: int) -> None:
+        """Raise InputError when `max_length` is longer than the encoder can read."""
+        if max_length > self.max_positions:
+            found = f"max_length {max_length}, but the encoder reads {self.max_positions} tokens"
+            raise InputError(found, "a length that the encoder can read", "lower the max_length setting")
+
     def lengths(self, texts: Sequence[str]) -> np.ndarray:
         """Count the tokens of uncut texts, special tokens included, int64 [n]."""
         extra = len(self._prefix) + len(self._suffix)
@@ -76,9 +82,7 @@ class Tokeniser:
         Raises:
             InputError: `max_length` is longer than the encoder can read.
         """
-        if max_length > self.max_positions:
-            found = f"max_length {max_length}, but the encoder reads {self.max_positions} tokens"
-            raise InputError(found, "a length that the encoder can read", "lower the max_length setting")
+        self.require_length(max_length)
         room = max_length - len(self._prefix) - len(self._suffix)
         encodings = self._tokenizer.encode_batch([a + b for a, b in parts], add_special_tokens=False)
         ids, truncated = [], np.zeros(len(parts), dtype=bool)

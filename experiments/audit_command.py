@@ -9,15 +9,14 @@ import pyarrow as pa
 
 from audits.findings import notable_findings
 from datamodules.errors import InputError
+from datamodules.files import require_output
 from experiments.parsing import command_parser, read_config
 from models.classifier import load_classifier
 from models.digest import weights_digest
 from train.audit_later import audit_run
 from train.auditing import AUDITS, CheckpointRecord, audit_checkpoint, build_setup
 from train.config import Config
-from train.finish import read_audits
 from train.inputs import data_root, read_audited_data
-from train.ledger import Ledger
 from train.prepare import accelerator_device
 from train.progress import Progress
 from train.run_directory import RunDirectory
@@ -48,21 +47,19 @@ def run_audit(arguments: Sequence[str]) -> int:
 def _audit_run(settings: Any) -> int:
     if settings.output is not None or settings.thresholds is not None:
         raise InputError(
-            "--output or --thresholds with a run directory", "neither: a run keeps its own", "--checkpoint"
+            "--output or --thresholds with a run directory", "neither: a run keeps its own", "leave them out"
         )
     run = RunDirectory.open(settings.run_dir)
     config = read_config(run.config_file)
     _override(config, settings)
-    before = len(Ledger(run.ledger_file).done_paths)
     result = audit_run(run, config, settings.pending, Progress(config.run.progress))
     print(f"{result.n_audited} audited now, {result.n_done_before} done before, {len(result.gone)} without a file")
     for weights in result.gone:
         print(
             f"  checkpoint {weights[:8]} was deleted before it was audited (see --trainer.save_top_k)", file=sys.stderr
         )
-    table = read_audits(run, Ledger(run.ledger_file))
-    if table is not None and len(Ledger(run.ledger_file).done_paths) > before:
-        _print_findings(table)
+    if result.rows is not None:
+        _print_findings(result.rows)
     return 1 if result.failed else 0
 
 
@@ -82,6 +79,9 @@ def _audit_file(settings: Any) -> int:
         raise InputError("--checkpoint alone", "--datasets and --output too", "imprint audit --help")
     if settings.output.exists():
         raise InputError(f"something at {settings.output} already", "a new folder", "--output")
+    if settings.pending:
+        raise InputError("--pending with --checkpoint", "a run directory", "leave it out")
+    require_output(settings.output, "--output")
     progress = Progress()
     config = Config()
     _override(config, settings)

@@ -8,19 +8,20 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.annotated_text import AnnotatedData
 from datamodules.annotation_datamodule import text_parts
 from datamodules.annotations import FULCRA_FILE, VALUE_IMPRINT_FILE, VALUEEVAL_FOLDER, read_annotations
 from datamodules.errors import InputError
-from datamodules.preferences import PreferenceData, read_preferences
-from datamodules.splits import Splits, label_counts
+from datamodules.files import read_json_array
+from datamodules.preferences import ALL_LAYOUTS, PreferenceData, read_preferences
+from datamodules.splits import label_counts
 from datamodules.tabular import read_table_file
-from datamodules.taxonomy import Taxonomy, load_taxonomy
+from datamodules.taxonomy import load_taxonomy
 from datamodules.views import ViewRequest
 from experiments.parsing import command_parser
 from models.encoder import BUNDLED, load_pretrained
 from train.config import DataConfig
-from train.inputs import OWN_TAXONOMY, data_root, read_annotations_and_split
+from train.inputs import OWN_TAXONOMY, Annotations, data_root, read_annotations_and_split
+from train.prepare import report_lines
 
 ANNOTATED = {
     "sample": ("embedded", "Value Imprint's 7 values, several a text"),
@@ -112,12 +113,15 @@ def layout_of(path: Path) -> str:
     Raises:
         InputError: A file that cannot be read.
     """
-    columns = set(read_table_file(path, "name another file").columns)
+    if path.name.endswith(".json"):
+        columns = {key for row in read_json_array(path, "name another file") for key in row}
+    else:
+        columns = set(read_table_file(path, "name another file").columns)
     if {"Text", "Label"} <= columns:
         return "value-imprint"
     if {"dialogue", "value_types"} <= columns:
         return "fulcra"
-    if {"chosen", "rejected"} <= columns or {"answer_0", "answer_1"} <= columns:
+    if any(set(layout.needed) <= columns for layout in ALL_LAYOUTS):
         return "preference pairs"
     return "table"
 
@@ -134,18 +138,17 @@ def _describe(arguments: Sequence[str], console: Console) -> int:
         config.name = namespace.name
         config.allow_empty_values = True
         annotations = read_annotations_and_split(config)
-        _describe_annotations(annotations.data, annotations.splits, annotations.taxonomy, config, console)
+        _describe_annotations(annotations, config, console)
     else:
         _describe_pairs(read_preferences(namespace.name, data_root(config)), console)
     return 0
 
 
-def _describe_annotations(
-    data: AnnotatedData, splits: Splits, taxonomy: Taxonomy, config: DataConfig, console: Console
-) -> None:
-    for line in data.report.lines():
+def _describe_annotations(annotations: Annotations, config: DataConfig, console: Console) -> None:
+    data, splits, taxonomy = annotations.data, annotations.splits, annotations.taxonomy
+    for line in report_lines(annotations):
         console.print(line, markup=False)
-    parts = {"train": splits.train, "val": splits.val, "test": splits.test}
+    parts = splits.by_name
     counts = {name: label_counts(texts, taxonomy.labels) for name, texts in parts.items()}
     table = Table(
         "label", *(f"{name} n+/n" for name in parts), title="Texts that carry each label, of those where it is known"

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datamodules.errors import InputError
-from datamodules.files import whole_file
-from datamodules.tabular import read_table_file
+from datamodules.files import is_unicode, require_output, whole_file
+from datamodules.tabular import is_missing, read_table_file
 from experiments.parsing import command_parser
 from models.classifier import load_classifier
 from models.digest import weights_digest
@@ -38,6 +38,7 @@ def run_score(arguments: Sequence[str]) -> int:
     settings = parser.parse_args(list(arguments))
     if settings.output.suffix != ".parquet":
         raise InputError(f"--output {settings.output}", "a name that ends in .parquet", "--output")
+    require_output(settings.output, "--output")
     progress = Progress()
     model = load_classifier(settings.checkpoint).to(default_device())
     calibration = find_thresholds(
@@ -78,10 +79,12 @@ def read_texts(path: Path, text_column: str, id_column: str) -> tuple[list[str],
         raise InputError(f"no row in {path}", "at least one text", "--input")
     texts = [row.get(text_column) for row in table.rows]
     for number, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or not text.strip() or not is_unicode(text):
             raise InputError(f"row {number} of {path} without a text", "a text in every row", "fill or remove the row")
     has_ids = id_column in table.columns
-    ids = [str(row.get(id_column)) if has_ids else str(number) for number, row in enumerate(table.rows)]
+    if has_ids and any(is_missing(row.get(id_column)) for row in table.rows):
+        raise InputError(f"rows without {id_column} in {path}", "an id in every row, or in none", "--id_column")
+    ids = [str(row[id_column]) if has_ids else str(number) for number, row in enumerate(table.rows)]
     if len(set(ids)) < len(ids):
         raise InputError(f"ids that occur twice in column {id_column} of {path}", "distinct ids", "--id_column")
     return ids, [str(text) for text in texts]

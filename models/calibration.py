@@ -7,7 +7,7 @@ the checkpoint, so that a user can change them without touching weights.
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,16 @@ class Calibration:
             "softmax": self.softmax,
             "notes": list(self.notes),
         }
+
+    def reordered(self, labels: Sequence[str]) -> "Calibration":
+        """Return the same calibration with its labels in another order."""
+        order = [self.labels.index(label) for label in labels]
+        return replace(
+            self,
+            labels=tuple(labels),
+            temperatures=tuple(self.temperatures[k] for k in order),
+            thresholds=tuple(self.thresholds[k] for k in order),
+        )
 
     @classmethod
     def from_json(cls, value: Any, source: str = "the thresholds file") -> "Calibration":

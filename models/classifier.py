@@ -104,6 +104,8 @@ class ValueClassifier(pl.LightningModule):
         if loss not in LOSSES:
             raise InputError(f"loss {loss!r}", f"one of {', '.join(LOSSES)}", "--model.loss")
         self.taxonomy = Taxonomy.from_dict(taxonomy)
+        if loss != "bce" and len(self.taxonomy.labels) < 2:
+            raise InputError(f"loss {loss} with one value", "two values or more", "--model.loss bce")
         self.view = ViewRequest(**view)
         self.tokeniser = Tokeniser(tokenizer_json, pad_id, max_positions)
         self.loss_name = loss
@@ -265,13 +267,17 @@ class ValueClassifier(pl.LightningModule):
             group["weight_decay"] = configured["weight_decay"]
 
 
-def load_classifier(path: Path) -> ValueClassifier:
+def load_classifier(path: Path, fix: str = "--checkpoint") -> ValueClassifier:
     """Load a classifier checkpoint under `weights_only=True`, in eval mode, on the CPU.
+
+    Args:
+        path: The file.
+        fix: The setting that names the file; becomes the `fix` of the error.
 
     Raises:
         InputError: No such file, not a readable checkpoint, or not a checkpoint of a value classifier.
     """
-    needed, fix = "a checkpoint written by `imprint fit`", "--checkpoint"
+    needed = "a checkpoint written by `imprint fit`"
     if not path.is_file():
         raise InputError(f"no file at {path}", needed, fix)
     try:
@@ -282,6 +288,10 @@ def load_classifier(path: Path) -> ValueClassifier:
     parameters = checkpoint.get("hyper_parameters", {}) if isinstance(checkpoint, dict) else {}
     if "taxonomy" not in parameters or "encoder_config" not in parameters:
         raise InputError(f"{path}, a checkpoint of something else", needed, fix)
-    model = ValueClassifier(**parameters)
-    model.load_state_dict(checkpoint["state_dict"])
+    try:
+        model = ValueClassifier(**parameters)
+        model.load_state_dict(checkpoint["state_dict"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        first_line = str(error).strip().split("\n")[0][:200]
+        raise InputError(f"{path}, a checkpoint of another version ({first_line})", needed, fix) from error
     return model.eval()

@@ -1,20 +1,22 @@
 """How are the checkpoints of a run audited after it has stopped?"""
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
 
+import pyarrow as pa
+
+from audits.table import concat
 from datamodules.annotation_datamodule import TokenisedSplit, tokenise_split
 from datamodules.errors import InputError
-from models.classifier import ValueClassifier, load_classifier
+from models.classifier import ValueClassifier
 from models.precision import resolve_precision
-from train.auditing import CheckpointRecord, build_setup
+from train.auditing import build_setup
 from train.checkpoint_queue import CheckpointQueue
+from train.checkpoints import load_weights
 from train.config import Config, config_to_dict
 from train.inputs import data_root, read_annotations_and_split, read_audited_data
-from train.ledger import Ledger, SeenCheckpoint
+from train.ledger import Ledger
 from train.prepare import accelerator_device
 from train.progress import Progress
 from train.run_directory import RunDirectory
@@ -30,12 +32,14 @@ class LaterAudit:
         n_done_before: Checkpoints that needed none.
         gone: Weights digests whose every file is deleted and whose audit is not done.
         failed: Weights digests whose audit failed.
+        rows: Rows of the audits that were run now, or None.
     """
 
     n_audited: int
     n_done_before: int
     gone: tuple[str, ...]
     failed: tuple[str, ...]
+    rows: pa.Table | None
 
 
 def audit_run(run: RunDirectory, config: Config, pending_only: bool, progress: Progress) -> LaterAudit:
@@ -52,56 +56,34 @@ def audit_run(run: RunDirectory, config: Config, pending_only: bool, progress: P
     """
     ledger = Ledger(run.ledger_file)
     if not ledger.checkpoints:
-        raise InputError(
-            f"no checkpoint in the ledger of {run.path}", "a run that saved one", "name another run directory"
-        )
-    waiting = [seen for seen in ledger.checkpoints if not (pending_only and ledger.has_done(seen.weights))]
-    if not waiting:
-        return LaterAudit(0, len(ledger.checkpoints), (), ())
+        found = f"no checkpoint in the ledger of {run.path}"
+        raise InputError(found, "a run that saved one", "name another run directory")
+    n_checkpoints = len(ledger.checkpoints)
+    if pending_only and all(ledger.has_done(seen.weights) for seen in ledger.checkpoints):
+        return LaterAudit(0, n_checkpoints, (), (), None)
     device = accelerator_device(config.trainer.accelerator)
     preferences = read_audited_data(config.audit, data_root(config.data))
-    present = [(seen, _file_of(run, seen)) for seen in waiting]
-    gone = tuple(seen.weights for seen, file in present if file is None)
-    models = [(seen, file) for seen, file in present if file is not None]
-    if not models:
-        return LaterAudit(0, len(ledger.checkpoints) - len(waiting), gone, ())
-    first = load_classifier(models[0][1])
+    first = next((m for seen in ledger.checkpoints if (m := load_weights(run, seen, device)) is not None), None)
+    if first is None:
+        found = f"none of {n_checkpoints} checkpoints of {run.path} on disk"
+        raise InputError(found, "checkpoint files", "restore them; --trainer.save_top_k decides how many a run keeps")
     setup = build_setup(config.audit, preferences, first.tokeniser, config.run.cache_dir, device)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    tracker = open_trackers(
-        config.track,
-        f"{run.run_id}-audit-{stamp}",
-        run.path,
-        config_to_dict(config),
-        config.run.experiment,
-        job_type="audit",
-    )
-    queue = CheckpointQueue(
-        run,
-        ledger,
-        cache(lambda: validation_split(run, config, first)),
-        setup,
-        resolve_precision(config.audit.precision, device),
-        config.audit.token_budget,
-        tracker,
-        progress,
-    )
+    run_id = f"{run.run_id}-audit-{stamp}"
+    plain = config_to_dict(config)
+    tracker = open_trackers(config.track, run_id, run.path, plain, config.run.experiment, job_type="audit")
+    precision = resolve_precision(config.audit.precision, device)
+    val = cache(lambda: validation_split(run, config, first))
+    queue = CheckpointQueue(run, ledger, val, setup, precision, config.audit.token_budget, tracker, progress)
     exit_code = 1
     try:
-        n_audited = 0
-        for seen, file in models:
-            record = CheckpointRecord(seen.weights, seen.step, seen.epoch)
-            n_audited += queue.process(record, load_classifier(file).to(device))
+        audited, gone = queue.catch_up(pending_only, device)
         exit_code = 1 if queue.failures else 0
     finally:
         tracker.finish(exit_code)
-    n_before = len(ledger.checkpoints) - n_audited - len(gone) - len(queue.failures)
-    return LaterAudit(n_audited, n_before, gone, tuple(queue.failures))
-
-
-def _file_of(run: RunDirectory, seen: SeenCheckpoint) -> Path | None:
-    files = [run.checkpoints / name for name in seen.paths]
-    return next((file for file in files if file.is_file()), None)
+    n_before = n_checkpoints - len(audited) - len(gone) - len(queue.failures)
+    rows = concat(queue.tables) if queue.tables else None
+    return LaterAudit(len(audited), n_before, tuple(gone), tuple(queue.failures), rows)
 
 
 def validation_split(run: RunDirectory, config: Config, model: ValueClassifier) -> TokenisedSplit:
@@ -110,11 +92,6 @@ def validation_split(run: RunDirectory, config: Config, model: ValueClassifier) 
     Raises:
         InputError: The texts are not those that the run began with.
     """
-    val = read_annotations_and_split(config.data).splits.val
-    recorded = json.loads((run.path / "splits.json").read_text(encoding="utf-8"))["val"]
-    if [text.text_id for text in val] != recorded:
-        found = f"another validation split than in {run.path / 'splits.json'}"
-        raise InputError(
-            found, "the annotated texts that the run began with", "restore them, see data.* in config.yaml"
-        )
-    return tokenise_split(val, model.tokeniser, model.view)
+    splits = read_annotations_and_split(config.data).splits
+    run.require_same_splits(splits.to_dict(), ("val",))
+    return tokenise_split(splits.val, model.tokeniser, model.view)

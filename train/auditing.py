@@ -43,17 +43,19 @@ class AuditSetup:
         corpora: The tokenised preference data sets.
         precision: Number format of scoring, `float32` or `bf16`.
         token_budget: Padded tokens per scoring batch; does not change results beyond rounding.
+        code: Digest of the code of `audits/` as it was when the set-up was built.
     """
 
     audits: tuple[Audit, ...]
     corpora: tuple[AuditCorpus, ...]
     precision: str
     token_budget: int
+    code: str
 
     def key(self, calibration: Calibration) -> str:
         """Digest of thresholds, audit set-up, data revision and the code of `audits/`, as hex."""
         parts = [repr(audit) for audit in self.audits], [corpus.digest for corpus in self.corpora], self.precision
-        return digest_of([calibration.to_json(), parts, code_version()])
+        return digest_of([calibration.to_json(), parts, self.code])
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def build_setup(
     chosen = build_audits(config)
     views = [view for audit in chosen for view in audit.requests()]
     corpora = tuple(build_corpus(data, views, tokeniser, cache_dir) for data in preferences)
-    return AuditSetup(chosen, corpora, resolve_precision(config.precision, device), config.token_budget)
+    return AuditSetup(chosen, corpora, resolve_precision(config.precision, device), config.token_budget, code_version())
 
 
 def score_split(model: ValueClassifier, split: TokenisedSplit, precision: str, token_budget: int) -> np.ndarray:
@@ -213,6 +215,8 @@ def audit_checkpoint(
         weights=record.weights,
         audit_key=key,
     )
+    if output.exists():
+        raise FileExistsError(f"{output} is there already")
     part = output.with_name(f".{output.name}.part{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -220,8 +224,6 @@ def audit_checkpoint(
         write_table(table, part / "table.parquet")
         pq.write_table(pa.concat_tables(items), part / "decisions.parquet", compression="zstd")
         write_json(part / "meta.json", _meta(model, calibration, setup, record, run_id, key))
-        # What is there under this name is the unrecorded rest of an audit that was killed while it was renamed.
-        shutil.rmtree(output, ignore_errors=True)
         part.rename(output)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -243,7 +245,7 @@ def _meta(
         "step": record.step,
         "epoch": record.epoch,
         "audit_key": key,
-        "code_version": code_version(),
+        "code_version": setup.code,
         "taxonomy": {"name": model.taxonomy.name, "version": model.taxonomy.version, "digest": model.taxonomy.digest},
         "labels": list(model.labels),
         "calibration": calibration.to_json(),

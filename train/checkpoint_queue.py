@@ -1,18 +1,22 @@
 """What happens to a checkpoint after it was written? It is calibrated and audited, exactly once per weights and key."""
 
+import shutil
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytorch_lightning as pl
+import torch
 
 from datamodules.annotation_datamodule import TokenisedSplit
 from models.calibration import Calibration
-from models.classifier import ValueClassifier, load_classifier
+from models.classifier import ValueClassifier
 from models.digest import weights_digest
 from train.audit_metrics import audit_scalars
 from train.auditing import AuditSetup, CheckpointRecord, audit_checkpoint, calibrate, score_split
+from train.checkpoints import load_weights
 from train.ledger import Ledger
 from train.predictions import write_predictions
 from train.progress import Progress
@@ -36,6 +40,7 @@ class CheckpointQueue:
 
     Attributes:
         failures: Weights digests whose audit failed, in order.
+        tables: Rows of the audits that were finished in this process.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class CheckpointQueue:
         self._progress = progress
         self._waiting: list[CheckpointRecord] = []
         self.failures: list[str] = []
+        self.tables: list[pa.Table] = []
 
     def add(self, record: CheckpointRecord, path: Path) -> None:
         """Take note of a written file; weights that wait already are not queued twice."""
@@ -77,7 +83,32 @@ class CheckpointQueue:
         if isinstance(module, ValueClassifier) and weights_digest(module.state_dict()) == weights:
             return module
         seen = next(seen for seen in self._ledger.checkpoints if seen.weights == weights)
-        return load_classifier(self._run.checkpoints / seen.paths[-1]).to(module.device)
+        model = load_weights(self._run, seen, module.device)
+        if model is None:
+            raise RuntimeError(f"the checkpoint {weights[:8]} was deleted before it was audited")
+        return model
+
+    def catch_up(self, pending_only: bool, device: torch.device) -> tuple[list[str], list[str]]:
+        """Calibrate and audit the checkpoints of earlier processes that need it.
+
+        Args:
+            pending_only: Pass over checkpoints with any finished audit; else also audit a changed set-up.
+            device: Where to score.
+
+        Returns:
+            Weights digests that were audited now, and those that wait but have no file any more.
+        """
+        audited, gone = [], []
+        for seen in self._ledger.checkpoints:
+            if pending_only and self._ledger.has_done(seen.weights):
+                continue
+            model = load_weights(self._run, seen, device)
+            if model is None:
+                if not self._ledger.has_done(seen.weights):
+                    gone.append(seen.weights)
+            elif self.process(CheckpointRecord(seen.weights, seen.step, seen.epoch), model):
+                audited.append(seen.weights)
+        return audited, gone
 
     def process(self, record: CheckpointRecord, model: ValueClassifier) -> bool:
         """Calibrate and audit one checkpoint unless that is done.
@@ -97,6 +128,8 @@ class CheckpointQueue:
         self._ledger.record_audit(record.weights, key, "running")
         self._progress.say(f"  auditing checkpoint {record.weights[:8]} (step {record.step})")
         output = self._run.audit_dir(record.weights, key)
+        # What is there under this name was written by a process that was killed before it could record it.
+        shutil.rmtree(output, ignore_errors=True)
         try:
             table = audit_checkpoint(model, calibration, self.setup, record, self._run.run_id, output, self._progress)
         except Exception as error:
@@ -106,6 +139,7 @@ class CheckpointQueue:
             self._progress.say(f"  the audit of checkpoint {record.weights[:8]} failed; training goes on")
             return False
         self._ledger.record_audit(record.weights, key, "done", path=output.relative_to(self._run.path).as_posix())
+        self.tables.append(table)
         self._tracker.log_audit(audit_scalars(table), record.step or 0)
         return True
 

@@ -9,11 +9,10 @@ import pyarrow as pa
 
 from audits.table import concat, read_table
 from models.calibration import Calibration
-from models.classifier import load_classifier
-from models.digest import weights_digest
 from models.evaluation import evaluate
 from train.auditing import AuditSetup, CheckpointRecord, score_split
 from train.checkpoint_queue import CheckpointQueue
+from train.checkpoints import best_checkpoint, files_of, load_weights
 from train.config import Config
 from train.inputs import Annotations
 from train.ledger import Ledger, SeenCheckpoint
@@ -38,7 +37,7 @@ class FitResult:
         best_path: Its file.
         test_metrics: Flat metrics on test, undefined ones NaN.
         calibration: Temperatures and thresholds of the chosen checkpoint.
-        audit_table: All rows of this run's audits, or None when there are none.
+        audit_table: Rows of the newest audit of every checkpoint, or None when there are none.
         failed_audits: Weights digests whose audit failed.
         annotations: The texts it was trained on.
     """
@@ -59,13 +58,18 @@ def finish(
     prepared: Prepared,
     ledger: Ledger,
     queue: CheckpointQueue,
-    best_path: Path,
     tracker: Tracker,
 ) -> FitResult:
-    """Evaluate the best checkpoint on test and send tables and artifacts."""
-    model = load_classifier(best_path).to(prepared.device)
-    weights = weights_digest(model.state_dict())
-    seen = next(seen for seen in ledger.checkpoints if seen.weights == weights)
+    """Evaluate the best checkpoint on test and send tables and artifacts.
+
+    Raises:
+        InputError: The monitored metric has no defined value at any checkpoint.
+    """
+    seen = best_checkpoint(run, ledger, prepared.monitor)
+    model = load_weights(run, seen, prepared.device)
+    if model is None:
+        raise RuntimeError(f"no file of {run.path} holds the weights {seen.weights[:8]} that were written to it")
+    weights = seen.weights
     best = CheckpointRecord(weights, seen.step, seen.epoch)
     calibration = queue.calibration(weights, model)
     precision = queue.precision
@@ -78,6 +82,7 @@ def finish(
     tracker.log_table("test/per_value", columns, rows)
     _log_checkpoints(config, run, ledger, weights, metrics, prepared, tracker)
     audit_table = _log_audits(run, ledger, queue.setup, calibration, weights, tracker)
+    best_path = files_of(run, seen)[0]
     return FitResult(
         run, best, best_path, metrics, calibration, audit_table, tuple(queue.failures), prepared.annotations
     )
@@ -112,7 +117,8 @@ def _log_checkpoints(
     chosen = {"none": set(), "best": {best}, "best+last": {best, last}, "all": None}[config.track.upload]
     for seen in ledger.checkpoints:
         path = _weights_only_file(run, seen)
-        if path is None or (chosen is not None and seen.weights not in chosen):
+        thresholds = run.thresholds_file(seen.weights)
+        if path is None or not thresholds.is_file() or (chosen is not None and seen.weights not in chosen):
             continue
         aliases = [f"step-{seen.step:06d}"]
         aliases += ["best"] if seen.weights == best else []
@@ -125,14 +131,13 @@ def _log_checkpoints(
             "labels": list(prepared.annotations.taxonomy.labels),
             "test": _defined(metrics) if seen.weights == best else None,
         }
-        files = [path, run.thresholds_file(seen.weights)]
+        files = [path, thresholds]
         tracker.log_artifact(f"ckpt-{run.run_id}", "model", files, metadata, aliases)
 
 
 def _weights_only_file(run: RunDirectory, seen: SeenCheckpoint) -> Path | None:
     """The checkpoint file without optimiser state, if it is still there."""
-    files = [run.checkpoints / name for name in seen.paths if name != run.last_checkpoint.name]
-    return next((file for file in files if file.is_file()), None)
+    return next((file for file in files_of(run, seen) if file != run.last_checkpoint), None)
 
 
 def _log_audits(
@@ -155,8 +160,8 @@ def _log_audits(
 
 
 def read_audits(run: RunDirectory, ledger: Ledger) -> pa.Table | None:
-    """Read the rows of all finished audits of a run; None when there are none."""
-    tables: Sequence[pa.Table] = [read_table(run.path / path / "table.parquet") for path in ledger.done_paths]
+    """Read the rows of the newest finished audit of every checkpoint; None when there are none."""
+    tables: Sequence[pa.Table] = [read_table(run.path / path / "table.parquet") for path in ledger.newest_audits]
     return concat(tables) if tables else None
 
 

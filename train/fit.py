@@ -16,8 +16,8 @@ from train.prepare import Prepared, prepare
 from train.progress import Progress
 from train.resume import check_same_run
 from train.run_directory import RunDirectory
-from train.tracking import Trackers, open_trackers
-from train.trainer import best_checkpoint, build_trainer, quiet_lightning
+from train.tracking import Trackers, open_trackers, wandb_mode
+from train.trainer import build_trainer, quiet_lightning
 
 
 def fit(config: Config, resume: Path | None = None) -> FitResult:
@@ -33,14 +33,14 @@ def fit(config: Config, resume: Path | None = None) -> FitResult:
     progress = Progress(config.run.progress)
     run = None if resume is None else RunDirectory.open(resume)
     prepared = prepare(config, progress)
-    if run is not None:
-        check_same_run(run, prepared.model, prepared.annotations.splits)
-    else:
+    wandb_mode(config.track.wandb)
+    if run is None:
         run = RunDirectory.create(config.run.root, config.run.experiment, config.run.seed)
+    else:
+        check_same_run(run, prepared.model, prepared.annotations.splits, config.trainer.max_epochs)
     write_run_files(run, config, prepared)
-    tracker = open_trackers(
-        config.track, run.run_id, run.path, config_to_dict(config), config.run.experiment, job_type="fit"
-    )
+    plain = config_to_dict(config)
+    tracker = open_trackers(config.track, run.run_id, run.path, plain, config.run.experiment, job_type="fit")
     exit_code = 1
     try:
         result = _train_and_evaluate(config, run, prepared, tracker, progress, resume is not None)
@@ -54,8 +54,11 @@ def write_run_files(run: RunDirectory, config: Config, prepared: Prepared) -> No
     """Write config, environment, splits and corpus indexes."""
     corpora = prepared.setup.corpora if prepared.setup is not None else ()
     run.write_config(config_to_dict(config))
-    data: dict[str, Any] = {"annotations": prepared.annotations.data.report.to_dict()}
-    data |= {corpus.data.name: {"digest": corpus.data.digest, **corpus.data.report.to_dict()} for corpus in corpora}
+    annotated = prepared.annotations.data
+    audited = {c.data.name: {"digest": c.data.digest, **c.data.report.to_dict()} for c in corpora}
+    data: dict[str, Any] = {"annotations": annotated.report.to_dict(), "audited": audited}
+    if annotated.test_report is not None:
+        data["test_annotations"] = annotated.test_report.to_dict()
     run.write_environment(prepared.device, data)
     write_json(run.path / "splits.json", prepared.annotations.splits.to_dict())
     for corpus in corpora:
@@ -78,9 +81,17 @@ def _train_and_evaluate(
     def on_written(weights: str, step: int, path: Path) -> None:
         queue.add(CheckpointRecord(weights, step, step / steps_per_epoch), path)
 
-    best = best_checkpoint(run, prepared.monitor, config.trainer.save_top_k)
     with quiet_lightning():
-        trainer = build_trainer(config, prepared, run, best, queue, on_written, tracker, progress)
+        trainer = build_trainer(config, prepared, run, queue, on_written, tracker, progress)
+        if resumed:
+            _, gone = queue.catch_up(pending_only=True, device=prepared.device)
+            for weights in gone:
+                progress.say(f"  checkpoint {weights[:8]} was deleted before it was audited")
         ckpt_path = str(run.last_checkpoint) if resumed else None
-        trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
-    return finish(config, run, prepared, ledger, queue, Path(best.best_model_path), tracker)
+        try:
+            trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
+        except SystemExit as error:
+            # Lightning turns an interrupt into an exit of its own.
+            progress.say(f"interrupted; go on with: imprint fit --resume {run.path}")
+            raise KeyboardInterrupt from error
+    return finish(config, run, prepared, ledger, queue, tracker)

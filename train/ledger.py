@@ -5,13 +5,13 @@ audit key). States of an audit: running, then done or failed.
 """
 
 import json
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from datamodules.errors import InputError
+from datamodules.files import drop_torn_line
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class Ledger:
         self._audits: dict[tuple[str, str], str] = {}
         self._done_paths: dict[tuple[str, str], str] = {}
         if path.is_file():
-            _drop_torn_line(path)
+            drop_torn_line(path)
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
                 try:
                     self._apply(json.loads(line))
@@ -57,15 +57,19 @@ class Ledger:
 
     def _apply(self, entry: dict[str, Any]) -> None:
         if entry["state"] == "seen":
-            seen = self._seen.setdefault(
-                entry["weights"], SeenCheckpoint(entry["weights"], entry["step"], entry["epoch"])
-            )
-            if entry["path"] not in seen.paths:
-                seen.paths.append(entry["path"])
+            weights, path = entry["weights"], entry["path"]
+            for other in self._seen.values():
+                # A file name that is written again, such as last.ckpt, holds the newest weights alone.
+                if other.weights != weights and path in other.paths:
+                    other.paths.remove(path)
+            seen = self._seen.setdefault(weights, SeenCheckpoint(weights, entry["step"], entry["epoch"]))
+            if path not in seen.paths:
+                seen.paths.append(path)
         else:
             audit = entry["weights"], entry["audit_key"]
             self._audits[audit] = entry["state"]
             if entry["state"] == "done":
+                self._done_paths.pop(audit, None)
                 self._done_paths[audit] = entry["path"]
 
     def _append(self, entry: dict[str, Any]) -> None:
@@ -76,9 +80,6 @@ class Ledger:
 
     def record_seen(self, weights: str, step: int, epoch: float, path: str) -> None:
         """Record that weights were written to a file; a file name seen for other weights moves to the new ones."""
-        for other in self._seen.values():
-            if other.weights != weights and path in other.paths:
-                other.paths.remove(path)
         self._append({"state": "seen", "weights": weights, "step": step, "epoch": epoch, "path": path})
 
     def record_audit(self, weights: str, audit_key: str, state: str, **details: Any) -> None:
@@ -94,9 +95,10 @@ class Ledger:
         return any(owner == weights for owner, _ in self._done_paths)
 
     @property
-    def done_paths(self) -> list[str]:
-        """Folders of all finished audits, relative to the run directory, in order."""
-        return list(self._done_paths.values())
+    def newest_audits(self) -> list[str]:
+        """Folder of the newest finished audit of each checkpoint, relative to the run directory, in order."""
+        newest = {weights: path for (weights, _), path in self._done_paths.items()}
+        return list(newest.values())
 
     @property
     def latest(self) -> SeenCheckpoint:
@@ -107,10 +109,3 @@ class Ledger:
     def checkpoints(self) -> list[SeenCheckpoint]:
         """All weights seen, in order of first sighting."""
         return list(self._seen.values())
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Cut off a last line without an end: what a process that was killed while writing leaves behind."""
-    content = path.read_bytes()
-    if content and not content.endswith(b"\n"):
-        os.truncate(path, content.rfind(b"\n") + 1)

@@ -1,19 +1,22 @@
 """What is read, checked and built before training starts?"""
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from datamodules.annotation_datamodule import AnnotationDataModule
+from datamodules.annotation_datamodule import AnnotationDataModule, TokenisedSplit
 from datamodules.errors import InputError
 from datamodules.splits import Splits
 from datamodules.views import ViewRequest
 from models.classifier import Optimisation, ValueClassifier
 from models.encoder import load_pretrained
-from models.evaluation import is_single_positive
+from models.evaluation import is_single_positive, validation_metrics
 from models.losses import class_weights
 from train.auditing import AuditSetup, build_setup
+from train.check_config import check_config
 from train.config import Config
 from train.inputs import Annotations, data_root, labels_without_positives, read_annotations_and_split, read_audited_data
 from train.progress import Progress
@@ -48,10 +51,11 @@ def prepare(config: Config, progress: Progress) -> Prepared:
     Raises:
         InputError: A user's mistake.
     """
+    check_config(config)
     torch.set_float32_matmul_precision(config.trainer.matmul_precision)
     pl.seed_everything(config.run.seed, verbose=False)
     annotations = read_annotations_and_split(config.data)
-    for line in annotations.data.report.lines():
+    for line in report_lines(annotations):
         progress.say(line)
     if empty := labels_without_positives(annotations.taxonomy, annotations.splits):
         progress.say(f"warning: no training text carries {', '.join(empty)}; the classifier cannot learn them")
@@ -83,7 +87,7 @@ def prepare(config: Config, progress: Progress) -> Prepared:
         setup=setup,
         optimisation=_optimisation(config, datamodule.batches_per_epoch),
         device=device,
-        monitor=_monitor(config.trainer.monitor, is_single_positive(datamodule.val.targets)),
+        monitor=checked_monitor(config.trainer.monitor, datamodule.val, model),
     )
 
 
@@ -121,7 +125,36 @@ def _optimisation(config: Config, batches_per_epoch: int) -> Optimisation:
     )
 
 
-def _monitor(requested: str, single_positive: bool) -> str:
-    if requested != "auto":
-        return requested
-    return "val/f1_top1_macro" if single_positive else "val/ap_macro"
+def checked_monitor(requested: str, val: TokenisedSplit, model: ValueClassifier) -> str:
+    """Return the metric that picks the best checkpoint.
+
+    Raises:
+        InputError: A name that validation does not log, or one that the validation labels leave undefined.
+    """
+    # Which metrics are defined depends on the labels alone, so any scores tell.
+    scores = np.random.default_rng(0).normal(size=val.targets.shape)
+    metrics = validation_metrics(
+        scores, val.targets, val.groups, model.taxonomy, model.softmax, model.chance_thresholds
+    )
+    defined = ["val/loss", *(f"val/{name}" for name, value in metrics.items() if math.isfinite(value))]
+    automatic = "val/f1_top1_macro" if is_single_positive(val.targets) else "val/ap_macro"
+    monitor = automatic if requested == "auto" else requested
+    if monitor not in defined:
+        averages = [name for name in defined if name.count("/") == 1]
+        found = f"metric {monitor}, which {len(val.texts)} validation texts leave undefined or which does not exist"
+        raise InputError(found, f"one of {', '.join(averages)}", "--trainer.monitor, or a larger --data.val_fraction")
+    return monitor
+
+
+def report_lines(annotations: Annotations) -> list[str]:
+    """What was read and split, for the console."""
+    data, splits = annotations.data, annotations.splits
+    lines = [*data.report.lines(), *(data.test_report.lines() if data.test_report is not None else [])]
+    sizes = [f"{len(texts):,} {name}" for name, texts in splits.by_name.items()]
+    lines.append(f"split: {', '.join(sizes)} texts")
+    if splits.n_leaks_dropped or splits.n_test_groups_shared:
+        lines.append(
+            f"  {splits.n_leaks_dropped:,} training texts dropped that are in the test file too; "
+            f"{splits.n_test_groups_shared:,} test texts share a group with training"
+        )
+    return lines

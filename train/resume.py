@@ -1,8 +1,8 @@
 """May this run go on from that checkpoint?"""
 
-import json
 from typing import Any
 
+import torch
 import yaml
 
 from datamodules.errors import InputError
@@ -14,17 +14,19 @@ from train.run_directory import RunDirectory
 UNPRINTED = ("tokenizer_json", "encoder_config", "taxonomy", "class_weights")
 
 
-def check_same_run(run: RunDirectory, model: ValueClassifier, splits: Splits) -> None:
-    """Check that architecture, labels and splits are those the run began with.
+def check_same_run(run: RunDirectory, model: ValueClassifier, splits: Splits, max_epochs: int) -> None:
+    """Check that architecture, labels and splits are those the run began with, and that it has not gone further.
 
     Raises:
-        InputError: No checkpoint to resume from, another architecture or label space, or other texts in a split.
+        InputError: No checkpoint to resume from, another architecture or label space, other texts in a split, or more
+            epochs done than `max_epochs`.
     """
     path = run.last_checkpoint
     if not path.is_file():
         found = f"no {path.name} in {run.checkpoints}"
-        raise InputError(found, "a run that was trained with --trainer.save_last true", "--resume")
-    saved, now = dict(load_classifier(path).hparams), dict(model.hparams)
+        needed = "a run that finished an epoch, with --trainer.save_last true"
+        raise InputError(found, needed, "start a new run")
+    saved, now = dict(load_classifier(path, fix="--resume").hparams), dict(model.hparams)
     for name in now:
         if saved.get(name) != now[name]:
             values = "" if name in UNPRINTED else f" ({saved.get(name)!r} in the checkpoint, {now[name]!r} now)"
@@ -33,15 +35,12 @@ def check_same_run(run: RunDirectory, model: ValueClassifier, splits: Splits) ->
                 "the architecture and labels that the run began with",
                 "leave the --model.* and --data.* flags as they were, or start a new run",
             )
-    recorded = json.loads((run.path / "splits.json").read_text(encoding="utf-8"))
-    current = splits.to_dict()
-    for name in ("train", "val", "test"):
-        if recorded[name] != current[name]:
-            raise InputError(
-                f"another {name} split than in {run.path / 'splits.json'}",
-                "the texts that the run began with",
-                "restore the data file and the --data.* settings, or start a new run",
-            )
+    run.require_same_splits(splits.to_dict())
+    # Saved at the end of an epoch, whose number counts from 0.
+    n_done = int(torch.load(path, map_location="cpu", weights_only=True)["epoch"]) + 1
+    if max_epochs < n_done:
+        found = f"max_epochs {max_epochs} for a run with {n_done} epochs done"
+        raise InputError(found, f"{n_done} or more", "--trainer.max_epochs")
 
 
 def changed_settings(run: RunDirectory, config: dict[str, Any]) -> list[str]:

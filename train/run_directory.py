@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from datamodules.errors import InputError
-from datamodules.files import require_file, write_json, write_text
+from datamodules.files import read_json, require_file, write_json, write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,23 @@ class RunDirectory:
     def audit_dir(self, weights: str, audit_key: str) -> Path:
         """Folder of one audit of one checkpoint."""
         return self.path / "audits" / f"{weights[:8]}-{audit_key[:8]}"
+
+    def require_same_splits(self, splits: dict[str, Any], names: tuple[str, ...] = ("train", "val", "test")) -> None:
+        """Raise InputError unless these splits hold the texts that the run began with.
+
+        Args:
+            splits: `Splits.to_dict()` of the texts as they are now.
+            names: Splits that matter.
+        """
+        path = self.path / "splits.json"
+        recorded = read_json(path, "name a run directory with its splits.json")
+        for name in names:
+            if recorded.get(name) != splits[name]:
+                raise InputError(
+                    f"another {name} split than in {path}",
+                    "the texts that the run began with",
+                    "restore the data file and the --data.* settings, or start a new run",
+                )
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.yaml."""

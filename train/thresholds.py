@@ -3,11 +3,10 @@
 A small JSON file per checkpoint that a user may edit; found by the weights digest.
 """
 
-import json
 from pathlib import Path
 
 from datamodules.errors import InputError
-from datamodules.files import read_text, write_json
+from datamodules.files import read_json, write_json
 from models.calibration import Calibration
 
 FIX = "--thresholds, or fit them with `imprint audit RUN_DIR --pending`"
@@ -29,19 +28,15 @@ def read_thresholds(path: Path, weights: str, labels: tuple[str, ...]) -> Calibr
     Raises:
         InputError: Missing or broken file, other weights or other labels.
     """
-    try:
-        content = json.loads(read_text(path, FIX))
-        owner = content.pop("weights")
-        calibration = Calibration.from_json(content)
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{path}, which is not a thresholds file ({error})", "a file as `imprint fit` writes", FIX
-        ) from error
+    content = read_json(path, FIX)
+    owner = content.pop("weights", None) if isinstance(content, dict) else None
+    calibration = Calibration.from_json(content, source=str(path))
     if owner != weights:
-        raise InputError(f"thresholds of weights {owner[:8]} in {path}", f"thresholds of weights {weights[:8]}", FIX)
-    if calibration.labels != tuple(labels):
+        found = f"thresholds of weights {str(owner)[:8]} in {path}"
+        raise InputError(found, f"thresholds of weights {weights[:8]}", FIX)
+    if set(calibration.labels) != set(labels):
         raise InputError(f"labels {', '.join(calibration.labels)} in {path}", f"labels {', '.join(labels)}", FIX)
-    return calibration
+    return calibration.reordered(labels)
 
 
 def find_thresholds(checkpoint: Path, weights: str, labels: tuple[str, ...], given: Path | None) -> Calibration:

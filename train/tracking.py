@@ -6,6 +6,7 @@ This is the only module that imports wandb. The local files are the record: noth
 import json
 import math
 import os
+import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any, Protocol
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from datamodules.errors import InputError
+from datamodules.files import drop_torn_line
 from train.config import TrackConfig
 
 
@@ -44,11 +47,13 @@ class LocalRecord:
     Tables and artifacts are files in the run directory already, so nothing is written for them.
 
     Args:
-        path: The file; created when missing, never truncated.
+        path: The file; created when missing, only appended to.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        if path.is_file():
+            drop_torn_line(path)
 
     def log(self, metrics: Mapping[str, float], step: int, epoch: float | None = None) -> None:
         """Append one line."""
@@ -81,6 +86,7 @@ class WandbMirror:
         config: The resolved config, equal to config.yaml.
         experiment: The default group.
         job_type: `fit` or `audit`.
+        mode: `offline` or `online`.
     """
 
     def __init__(
@@ -91,6 +97,7 @@ class WandbMirror:
         config: Mapping[str, Any],
         experiment: str,
         job_type: str,
+        mode: Any,
     ) -> None:
         import wandb
 
@@ -105,8 +112,8 @@ class WandbMirror:
             name=run_id,
             dir=str(directory),
             config=dict(config),
-            mode=_wandb_mode(settings.wandb),
-            resume="allow" if _wandb_mode(settings.wandb) == "online" else None,
+            mode=mode,
+            resume="allow" if mode == "online" else None,
             settings=wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True),
         )
         for prefix in ("train", "val", "test"):
@@ -140,59 +147,86 @@ class WandbMirror:
         self._run.finish(exit_code=exit_code)
 
 
-def _wandb_mode(requested: str) -> Any:
-    """Resolve `auto`: what WANDB_MODE says, else online when the user is logged in, else offline."""
-    if requested != "auto":
-        return requested
-    if mode := os.environ.get("WANDB_MODE"):
+def wandb_mode(requested: str) -> str:
+    """Resolve `auto`: what WANDB_MODE says, else online when the user is logged in, else offline.
+
+    Raises:
+        InputError: `online` without a login.
+    """
+    mode = os.environ.get("WANDB_MODE", "auto") if requested == "auto" else requested
+    if mode not in ("auto", "online"):
         return mode
     import wandb
 
-    return "online" if wandb.login(prompt=False, verify=False) else "offline"
+    if wandb.login(prompt=False, verify=False):
+        return "online"
+    if mode == "online":
+        raise InputError(
+            "no W&B login on this machine", "one, to track online", "wandb login, or --track.wandb offline"
+        )
+    return "offline"
 
 
 class Trackers:
-    """Passes everything on to several trackers, in order."""
+    """The local record with its mirrors.
 
-    def __init__(self, trackers: Sequence[Tracker]) -> None:
-        self._trackers = tuple(trackers)
+    A mirror that fails is told and passed over: the local files are the record, and hours of training must not be lost
+    to a tracker.
+
+    Args:
+        record: Where everything must arrive.
+        mirrors: Where it should.
+    """
+
+    def __init__(self, record: Tracker, mirrors: Sequence[Tracker]) -> None:
+        self._record = record
+        self._mirrors = tuple(mirrors)
+
+    def _pass_on(self, method: str, *arguments: Any) -> None:
+        getattr(self._record, method)(*arguments)
+        for mirror in self._mirrors:
+            try:
+                getattr(mirror, method)(*arguments)
+            except Exception as error:
+                name = type(mirror).__name__
+                sys.stderr.write(f"imprint: {name}.{method} failed ({error}); the local files are complete\n")
 
     def log(self, metrics: Mapping[str, float], step: int, epoch: float | None = None) -> None:
         """See `Tracker`."""
-        for tracker in self._trackers:
-            tracker.log(metrics, step, epoch)
+        self._pass_on("log", metrics, step, epoch)
 
     def log_audit(self, metrics: Mapping[str, float], step: int) -> None:
         """See `Tracker`."""
-        for tracker in self._trackers:
-            tracker.log_audit(metrics, step)
+        self._pass_on("log_audit", metrics, step)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """See `Tracker`."""
-        for tracker in self._trackers:
-            tracker.log_table(name, columns, rows)
+        self._pass_on("log_table", name, columns, rows)
 
     def log_artifact(
         self, name: str, kind: str, files: Sequence[Path], metadata: Mapping[str, Any], aliases: Sequence[str]
     ) -> None:
         """See `Tracker`."""
-        for tracker in self._trackers:
-            tracker.log_artifact(name, kind, files, metadata, aliases)
+        self._pass_on("log_artifact", name, kind, files, metadata, aliases)
 
     def finish(self, exit_code: int) -> None:
         """See `Tracker`."""
-        for tracker in self._trackers:
-            tracker.finish(exit_code)
+        self._pass_on("finish", exit_code)
 
 
 def open_trackers(
     settings: TrackConfig, run_id: str, directory: Path, config: Mapping[str, Any], experiment: str, job_type: str
 ) -> Trackers:
-    """Open the local record and, unless disabled, the W&B mirror of a run."""
-    trackers: list[Tracker] = [LocalRecord(directory / "metrics.jsonl")]
-    if settings.wandb != "disabled":
-        trackers.append(WandbMirror(settings, run_id, directory, config, experiment, job_type))
-    return Trackers(trackers)
+    """Open the local record and, unless disabled, the W&B mirror of a run.
+
+    Raises:
+        InputError: Online tracking without a login.
+    """
+    mode = wandb_mode(settings.wandb)
+    record = LocalRecord(directory / "metrics.jsonl")
+    if mode == "disabled":
+        return Trackers(record, [])
+    return Trackers(record, [WandbMirror(settings, run_id, directory, config, experiment, job_type, mode)])
 
 
 class LightningTracker(Logger):

@@ -38,24 +38,10 @@ def quiet_lightning() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def best_checkpoint(run: RunDirectory, monitor: str, save_top_k: int) -> ModelCheckpoint:
-    """Save the weights at every validation and know the best by the monitored metric."""
-    return ModelCheckpoint(
-        dirpath=run.checkpoints,
-        filename="e{epoch:03d}-s{step:06d}",
-        auto_insert_metric_name=False,
-        monitor=monitor,
-        mode="min" if monitor.endswith("loss") else "max",
-        save_top_k=save_top_k,
-        save_weights_only=True,
-    )
-
-
 def build_trainer(
     config: Config,
     prepared: Prepared,
     run: RunDirectory,
-    best: ModelCheckpoint,
     queue: CheckpointQueue,
     on_written: Callable[[str, int, Path], None],
     tracker: Tracker,
@@ -63,9 +49,25 @@ def build_trainer(
 ) -> pl.Trainer:
     """Build the trainer of a run; the callbacks' order matters (`AuditOnCheckpoint`)."""
     shown = tuple(dict.fromkeys(("val/loss", prepared.monitor, "val/f1_macro")))
-    callbacks: list[pl.Callback] = [EpochLines(progress, shown), best]
+    weights = ModelCheckpoint(
+        dirpath=run.checkpoints,
+        filename="e{epoch:03d}-s{step:06d}",
+        auto_insert_metric_name=False,
+        monitor=prepared.monitor,
+        mode="min" if prepared.monitor.endswith("loss") else "max",
+        save_top_k=config.trainer.save_top_k,
+        save_weights_only=True,
+    )
+    callbacks: list[pl.Callback] = [EpochLines(progress, shown), weights]
     if config.trainer.save_last:
-        last = ModelCheckpoint(dirpath=run.checkpoints, filename="last", save_top_k=1, enable_version_counter=False)
+        # Only at the end of an epoch: the training order can be taken up there exactly, and not in between.
+        last = ModelCheckpoint(
+            dirpath=run.checkpoints,
+            filename=run.last_checkpoint.stem,
+            save_top_k=1,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
         callbacks.append(last)
     callbacks.append(AuditOnCheckpoint(queue))
     batches = min(prepared.datamodule.batches_per_epoch, config.trainer.limit_train_batches or 10)

@@ -1,4 +1,4 @@
-"""The counts of SPEC 3.3 and of the ValueEval files, from the files themselves."""
+"""Counts known from independent readings of the FULCRA and ValueEval files, from the files themselves."""
 
 import json
 
@@ -70,10 +70,10 @@ def test_fulcra_dialogues_are_rendered_canonically(fulcra):
 
 
 def test_items_imply_the_written_types(data_root, fulcra):
-    """SPEC 3.3: the map of items gives the types of 1,693 of 1,718 rows.
+    """An independent count: the map of items gives the types of 1,693 of 1,718 rows.
 
     The 25 others are the rows with an item that is none of the 54 ("be respectful") or with the eleventh label
-    "humility": read so, every row agrees, "observing social norms" under security included (FU-F9).
+    "humility": read so, every row agrees, "observing social norms" under security.
     """
     items = fulcra.taxonomy.items
     own = items | {"be respectful": "conformity", "be humble": "humility", "accepting my portion in life": "humility"}

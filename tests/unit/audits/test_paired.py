@@ -9,7 +9,7 @@ from audits.stats.paired import exact_mcnemar
 
 @pytest.mark.parametrize(
     ("b", "c", "p"),
-    [  # SEAL, SPEC 2.3
+    [  # SEAL (arXiv 2408.10270), printed in its notebooks
         (2938, 6082, 3.2042752133495114e-245),
         (2938, 4758, 2.1692835037190495e-96),
         (4758, 6082, 4.416077898360805e-37),

@@ -251,7 +251,7 @@ def test_valueeval_text_labels_and_group(tmp_path, three):
     assert texts[0].text == 'it is "calm in favor of: We should "rest"'
     assert texts[0].labels == (0, 1, 1)
     assert texts[1].labels == (0, 0, 0)
-    assert texts[1].group_id == "we should rest"
+    assert texts[1].group_id == dialogue_group("We  should REST")
     assert sorted(report.files) == ["arguments-training.tsv", "labels-training.tsv"]
     assert report.label_counts == {"calm": (0, 2), "zeal": (1, 2), "wit": (1, 2)}
 

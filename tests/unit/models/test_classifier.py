@@ -111,7 +111,7 @@ def test_learning_rate_factors(schedule, expected):
 
 
 def test_a_warm_up_never_outlasts_the_run():
-    # Flaw VI-F4: 1,000 warm-up steps in runs of 656 and 816 steps.
+    # The released Value Imprint notebooks ask for 1,000 warm-up steps in runs of 656 and 816 steps.
     with pytest.raises(InputError, match=r"warmup_fraction 1\.5.*\[0, 1\)"):
         optimisation(warmup_fraction=1.5)
     assert max(optimisation(warmup_fraction=0.99, total_steps=7).factor(s) for s in range(7)) <= 1.0

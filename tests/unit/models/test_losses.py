@@ -119,7 +119,7 @@ def test_class_weights_by_hand():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_class_weights_act_on_the_gradient(name):
-    # Asked for and built, but never passed on: flaw VI-F2 of the released notebooks.
+    # Asked for and built, but never passed on, as in the released Value Imprint notebooks.
     gradients = []
     for mode in ("none", "inverse"):
         logits = torch.zeros(5, 3, requires_grad=True)

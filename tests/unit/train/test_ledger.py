@@ -33,7 +33,7 @@ def test_it_is_read_back_and_only_appended_to(tmp_path):
     assert final.is_done("w1", "k1")
     assert not final.is_done("w1", "k2")
     assert final.has_done("w1")
-    assert final.done_paths == ["audits/w1-k1"]
+    assert final.newest_audits == ["audits/w1-k1"]
 
 
 def test_a_failed_audit_is_not_done(tmp_path):

@@ -26,6 +26,7 @@ def notable_findings(table: pa.Table, n: int = 3) -> list[str]:
         One-line sentences; fewer than n when the table has no more to say.
     """
     rows = [r for r in _last_checkpoint(table).to_pylist() if r["audit"] == "value-distribution" and not r["subset"]]
+    rows = _without_nets(rows)
     differences = _largest_differences(rows)
     findings = [*differences[:1], *_dominant(rows), *_indistinguishable(rows), *differences[1:]]
     return findings[:n]
@@ -39,10 +40,15 @@ def _last_checkpoint(table: pa.Table) -> pa.Table:
     return table.filter(pa.array(steps == np.nanmax(steps)))
 
 
+def _without_nets(rows: list[Row]) -> list[Row]:
+    """Leave out the net rows of signed values, which restate the for- and against-rows."""
+    nets = {r["feature"].removesuffix("-for") + "-net" for r in rows if r["feature"].endswith("-for")}
+    return [r for r in rows if r["feature"] not in nets]
+
+
 def _largest_differences(rows: list[Row]) -> list[str]:
     """One sentence per data set with a significant difference, the largest first; or one that there is none."""
     tested = [r for r in rows if r["metric"] == "prevalence_difference" and r["mode"] == "corrected"]
-    tested = [r for r in tested if not r["feature"].endswith("-net")]
     if not tested:
         return []
     significant = [r for r in tested if r["p_adjusted"] < SIGNIFICANT]
@@ -72,7 +78,11 @@ def _none_significant(tested: list[Row]) -> str:
     start = f"No value differs significantly between chosen and rejected responses in {datasets}"
     known = [r for r in tested if np.isfinite(r["p_adjusted"])]
     if not known:
-        return f"{start}: no difference could be tested"
+        r = max(tested, key=lambda row: abs(row["estimate"]))
+        return (
+            f"{start} that could be tested: pairs that all differ alike, or too few, give no error to test with "
+            f"(largest: {r['feature']} in {r['dataset']}, {100 * r['estimate']:+.1f} points, {_counts(r)}){_caveat(r)}"
+        )
     r = min(known, key=lambda row: (row["p_adjusted"], -abs(row["estimate"])))
     return (
         f"{start} (closest: {r['feature']} in {r['dataset']}, {100 * r['estimate']:+.1f} points, "
@@ -84,7 +94,7 @@ def _dominant(rows: list[Row]) -> list[str]:
     """One sentence on the most frequent value in the chosen responses of each data set."""
     top: dict[str, Row] = {}
     for row in rows:
-        if row["metric"] == "prevalence" and row["slice"] == "chosen" and not row["feature"].endswith("-net"):
+        if row["metric"] == "prevalence" and row["slice"] == "chosen":
             known = top.setdefault(row["dataset"], row)
             if row["estimate"] > known["estimate"]:
                 top[row["dataset"]] = row

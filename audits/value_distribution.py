@@ -67,8 +67,8 @@ class ValueDistribution:
             if view.slug not in scored.views:
                 raise ValueError(f"view {view.slug} was not scored, only {', '.join(scored.views)}")
         scopes = [("", np.ones(len(scored.pair_ids), dtype=np.bool_))]
-        subsets = np.unique(scored.subsets)
-        if len(subsets) > 1:
+        subsets = [subset for subset in np.unique(scored.subsets) if subset]
+        if len(subsets) > 1 or (subsets and (scored.subsets == "").any()):
             scopes += [(str(subset), scored.subsets == subset) for subset in subsets]
         corrected, published = scored.views[self.view.slug], scored.views[self.published_view.slug]
         same = {"audit": self.name, "dataset": scored.dataset, "taxonomy": scored.taxonomy}

@@ -2,21 +2,26 @@
 
 import math
 
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from audits.findings import notable_findings
 from train.finish import FitResult, per_value_table
 
+# Column of the per-value table -> heading; the others are in the W&B table and in the thresholds file.
 HEADINGS = {
+    "value": "value",
     "positives": "n+",
     "known": "n",
-    "threshold": "thresh.",
-    "temperature": "temp.",
-    "precision": "prec.",
-    "auroc": "AUROC",
+    "threshold": "thr.",
     "f1": "F1",
+    "precision": "prec.",
+    "recall": "recall",
     "ap": "AP",
+    "auroc": "AUROC",
     "ece": "ECE",
     "brier": "Brier",
     "f1_top1": "F1 (top-1)",
@@ -30,30 +35,47 @@ def number(value: float | int | str) -> str:
     """Format a table cell; undefined numbers are a dash."""
     match value:
         case float():
-            return "-" if math.isnan(value) else f"{value:.3f}"
+            # Without the leading zero, so that ten columns fit.
+            return "-" if math.isnan(value) else f"{value:.3f}".removeprefix("0")
         case _:
             return str(value)
+
+
+def value_table(result: FitResult) -> Table:
+    """One row per value: its test metrics, in at most 100 columns for labels of up to 26 letters."""
+    columns, rows = per_value_table(result.test_metrics, result.calibration, result.annotations)
+    shown = [k for k, column in enumerate(columns) if column in HEADINGS]
+    title = f"Per-value metrics on test, checkpoint {result.best.weights[:8]} (step {result.best.step})"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for k in shown:
+        table.add_column(HEADINGS[columns[k]], justify="left" if columns[k] == "value" else "right", no_wrap=k > 0)
+    for row in rows:
+        table.add_row(*(number(row[k]) for k in shown))
+    return table
+
+
+def rows_of(table: pa.Table | None, weights: str) -> pa.Table | None:
+    """Audit rows of one checkpoint; None when there are none."""
+    if table is None:
+        return None
+    own = table.filter(pc.equal(table["weights"], weights))
+    return own if own.num_rows else None
 
 
 def print_fit_summary(result: FitResult, console: Console) -> None:
     """Print the per-value table, the audit findings and the next commands, in at most 100 columns."""
     is_sample = result.annotations.data.is_sample
-    columns, rows = per_value_table(result.test_metrics, result.calibration, result.annotations)
-    table = Table(title=f"Per-value metrics on test, checkpoint {result.best.weights[:8]} (step {result.best.step})")
-    for column in columns:
-        table.add_column(HEADINGS.get(column, column), justify="left" if column == "value" else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(number(cell) for cell in row))
-    console.print(table)
+    console.print(value_table(result))
     metrics = result.test_metrics
     headline = [f"{name} {number(metrics[name])}" for name in HEADLINE if name in metrics]
     n_test = len(result.annotations.splits.test)
     console.print(f"test, {n_test} texts: {', '.join(headline)}", highlight=False)
     if is_sample:
         console.print("These texts are the embedded sample: made to learn the tool with, not to draw conclusions from.")
-    if result.audit_table is not None:
-        console.print("\nWhat the audits found (at the last audited checkpoint):")
-        for finding in notable_findings(result.audit_table):
+    audited = rows_of(result.audit_table, result.best.weights)
+    if audited is not None:
+        console.print("\nWhat the audits found with this checkpoint:")
+        for finding in notable_findings(audited):
             console.print(f"* {finding}", highlight=False, markup=False)
     path = result.run.path
     console.print(f"\nResults are in {path}", highlight=False, soft_wrap=True)

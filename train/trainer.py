@@ -31,6 +31,8 @@ def quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+            # A moved run: which checkpoint is best is told by the run's own files (checkpoints.py).
+            warnings.filterwarnings("ignore", message="The dirpath has changed.*")
             # Lightning 2.6.6 asks torch 2.13 in an old way; goes when Lightning does not.
             warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*", category=FutureWarning)
             yield

@@ -221,3 +221,109 @@ def test_checkpoints_load_with_weights_only(tiny_run, only_run):
     tiny_run(*SHORT, *TINY_SETS, "--trainer.max_epochs=1", "--audit.enabled=false")
     for path in (only_run() / "checkpoints").iterdir():
         assert load_classifier(path).taxonomy.name == "value-imprint"
+
+
+def test_deleted_checkpoints_are_told_and_never_audited_with_other_weights(tiny_run, only_run, capsys):
+    flags = ("--trainer.save_top_k=1", "--trainer.monitor=val/loss", "--audit.enabled=false")
+    tiny_run(*SHORT, *TINY_SETS, *flags)
+    run = only_run()
+    capsys.readouterr()
+    assert main(["audit", str(run), "--pending"]) == 0
+    captured = capsys.readouterr()
+    assert "1 audited now, 0 done before, 2 without a file" in captured.out
+    assert captured.err.count("was deleted before it was audited") == 2
+    (path,) = audits(run)
+    assert path.name[:8] == weights_digest(weights_of(run, "last.ckpt"))[:8]
+
+
+def test_an_interrupted_audit_is_completed_on_resume(tiny_run, only_run):
+    tiny_run(*SHORT, *TINY_SETS)
+    run = only_run()
+    lines = (run / "ledger.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["state"] == "done"
+    # As if the process had been killed while it audited the last checkpoint.
+    (run / "ledger.jsonl").write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:20])
+    next((run / "thresholds").glob(json.loads(lines[-1])["weights"][:8] + "*")).unlink()
+    assert main(["fit", "--resume", str(run)]) == 0
+    assert Counter(entry["state"] for entry in ledger(run) if entry["state"] != "seen") == {"running": 4, "done": 3}
+    assert len(audits(run)) == 3
+
+
+def test_a_moved_run_is_resumed_from_its_own_files(tiny_run, only_run, tmp_path, capsys):
+    flags = (*SHORT, *TINY_SETS, "--audit.enabled=false", "--trainer.monitor=val/loss")
+    tiny_run(*flags)
+    run = only_run()
+    capsys.readouterr()
+    assert main(["fit", "--resume", str(run)]) == 0
+    in_place = capsys.readouterr().out
+    moved = tmp_path / "elsewhere" / "run"
+    moved.parent.mkdir()
+    run.rename(moved)
+    assert main(["fit", "--resume", str(moved)]) == 0
+    out = capsys.readouterr().out
+    assert str(run) not in out
+    title = re.search(r"checkpoint \w{8} \(step \d+\)", in_place)
+    assert title is not None
+    assert title.group() in out
+
+
+def test_the_best_checkpoint_is_that_of_the_monitored_metric(tiny_run, only_run, capsys):
+    tiny_run(*SHORT, *TINY_SETS, "--audit.enabled=false", "--trainer.monitor=val/loss")
+    run = only_run()
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = {row["step"]: row["val/loss"] for row in rows if "val/loss" in row}
+    assert f"(step {min(losses, key=losses.__getitem__)})" in capsys.readouterr().out
+
+
+def test_with_half_epochs_the_resumable_file_is_at_the_end_of_an_epoch(tiny_run, only_run, tmp_path):
+    flags = (*SHORT, *TINY_SETS, "--audit.enabled=false", "--trainer.val_check_interval=0.5", "--model.dropout=0.3")
+    flags += ("--optim.schedule=constant", "--optim.warmup_fraction=0")
+    tiny_run(*flags, "--trainer.max_epochs=1")
+    run = only_run()
+    steps = [entry["step"] for entry in ledger(run) if entry.get("path") == "last.ckpt"]
+    assert steps == [6]
+    assert main(["fit", "--resume", str(run), "--trainer.max_epochs=2"]) == 0
+    resumed = weights_digest(weights_of(run, "last.ckpt"))
+    run.rename(tmp_path / "resumed")
+    tiny_run(*flags, "--trainer.max_epochs=2")
+    assert weights_digest(weights_of(only_run(), "last.ckpt")) == resumed
+
+
+def test_going_back_behind_what_was_done_is_told_and_changes_nothing(tiny_run, only_run, capsys):
+    tiny_run(*SHORT, *TINY_SETS, "--audit.enabled=false")
+    run = only_run()
+    before = (run / "config.yaml").read_bytes()
+    assert main(["fit", "--resume", str(run), "--trainer.max_epochs=1"]) == 2
+    assert "max_epochs 1 for a run with 3 epochs done" in capsys.readouterr().err
+    assert (run / "config.yaml").read_bytes() == before
+
+
+def test_step_wise_saves_of_another_callback_are_audited_too(tiny_run, only_run, monkeypatch):
+    from pytorch_lightning.callbacks import ModelCheckpoint
+
+    import train.trainer
+
+    def every_two_steps(**options):
+        if options["filename"] == "last":
+            return ModelCheckpoint(**options)
+        options |= {"monitor": None, "every_n_train_steps": 2, "save_top_k": -1}
+        return ModelCheckpoint(**options)
+
+    monkeypatch.setattr(train.trainer, "ModelCheckpoint", every_two_steps)
+    monkeypatch.setattr("train.callbacks.audit_on_checkpoint.ModelCheckpoint", ModelCheckpoint)
+    assert tiny_run(*SHORT, *TINY_SETS, "--trainer.max_epochs=1") == 0
+    assert [entry["step"] for entry in ledger(only_run()) if entry["state"] == "seen"] == [2, 4, 6, 6]
+    assert len(audits(only_run())) == 3
+
+
+def test_a_tracker_that_fails_loses_nothing(tiny_run, only_run, monkeypatch, capsys):
+    import train.tracking
+
+    def fails(*_, **__):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(train.tracking.WandbMirror, "log_artifact", fails)
+    assert tiny_run(*SHORT, "--audit.datasets=[webgpt]", "--trainer.max_epochs=1") == 0
+    captured = capsys.readouterr()
+    assert "WandbMirror.log_artifact failed (no route); the local files are complete" in captured.err
+    assert "Per-value metrics on test" in captured.out

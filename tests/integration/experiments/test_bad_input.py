@@ -32,13 +32,13 @@ def fails(capsys, code: int, text: str) -> None:
     [
         (None, r"found no file at .*nothing\.csv; needed .*; fix: .*--data\.path"),
         ("Words,Label\nhi,Duty\n", r"no column Text .*its columns: Words, Label.*needed the columns Text, Label"),
-        ("Text,Label\n", r"needed at least one"),
+        ("Text,Label\n", r"nothing to keep .*needed at least one text with labels"),
         ("Text,Label\nhi there,Courage\n", r"Courage.*needed.*Civility"),
-        ("Text,Label\nhi there,\n", r"needed"),
+        ("Text,Label\nhi there,\n", r"nothing to keep .*1 empty label"),
         (b"Text,Label\n\xff\xfe bad,Duty\n", r"not UTF-8 in .*line 2; needed UTF-8"),
-        ('Text,Label\n"   ",Duty\n', r"needed"),
+        ('Text,Label\n"   ",Duty\n', r"nothing to keep .*empty text"),
         ("Text,Label\none,Duty,more\n", r"3 cells in the row that starts at line 2"),
-        ("Text,Label\nsame words,Duty\nother words,Duty\n", r"group"),
+        ("Text,Label\nsame words,Duty\nother words,Duty\n", r"2 texts in 2 group\(s\); needed at least 3 groups"),
         (
             "Text,Label\n" + "".join(f"words number {i},Duty\n" for i in range(30)),
             r"none carries civility, empathy, .*needed at least one text for every value; .*allow_empty_values",
@@ -77,7 +77,7 @@ def test_duplicated_ids(tiny_run, capsys, tmp_path):
     [
         (("--data.name=fulcra", "--data.root=/no/such/folder"), r"/no/such/folder"),
         (("--data.name=value-imprint",), r"loss bce.*needed a loss for single positives; fix: --model\.loss wan"),
-        (("--data.name=valueeval", "--data.taxonomy=schwartz"), r"--data\.taxonomy|schwartz"),
+        (("--data.name=valueeval", "--data.taxonomy=schwartz"), r"a signed taxonomy, schwartz, .*--data\.taxonomy"),
         (("--data.name=valueeval", "--data.taxonomy=mine.yaml"), r"mine\.yaml"),
         (("--data.name=table",), r"taxonomy"),
         (("--model.encoder=/no/model",), r"encoder '/no/model'"),
@@ -91,11 +91,23 @@ def test_duplicated_ids(tiny_run, capsys, tmp_path):
         (("--audit.enabled=true", "--audit.datasets=[]"), r"no data set to audit"),
         (("--audit.enabled=true", "--audit.audits=[refusal]"), r"audit 'refusal'"),
         (("--trainer.accelerator=gpu",), r"no GPU"),
+        (("--trainer.max_epochs=0",), r"trainer\.max_epochs 0; needed a whole number from 1"),
+        (("--trainer.batch_size=-4",), r"trainer\.batch_size -4"),
+        (("--trainer.gradient_clip=-1",), r"trainer\.gradient_clip -1"),
+        (("--trainer.val_check_interval=2",), r"a share of an epoch in \(0, 1\]"),
+        (("--trainer.save_top_k=0",), r"-1 \(all\) or a whole number from 1"),
+        (("--optim.lr_head=.nan",), r"optim\.lr_head nan"),
+        (("--model.dropout=1.5",), r"model\.dropout 1\.5"),
+        (("--run.seed=-1",), r"run\.seed -1"),
+        (("--run.experiment=../up",), r"run\.experiment '\.\./up'; needed at most 60 letters"),
+        (("--trainer.monitor=val/f1",), r"metric val/f1,.*needed one of val/loss, .*val/ap_macro"),
+        (("--track.wandb=online",), r"no W&B login.*fix: wandb login, or --track\.wandb offline"),
         (("--config=none.yaml",), r"no file at none\.yaml"),
     ],
 )
 def test_settings(tiny_run, capsys, tmp_path, monkeypatch, flags, text):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("wandb.login", lambda **_: False)
     code = tiny_run("--data.name=sample", *TINY, *flags)
     fails(capsys, code, text)
     assert not (tmp_path / "runs").exists()

@@ -49,7 +49,7 @@ def test_nothing_significant_is_said_plainly(audited):
     )
     assert "+1.0 points" in findings[0]
     untested = notable_findings(audited(chosen=0, rejected=0))
-    assert untested[0].endswith("in hh: no difference could be tested")
+    assert "in hh that could be tested: pairs that all differ alike" in untested[0]
 
 
 def test_dominant_value_within_and_across_data_sets(audited):
@@ -96,3 +96,10 @@ def test_findings_wrap_to_a_hundred_columns(audited):
     for finding in notable_findings(audited(), 9):
         assert "\n" not in finding
         assert max(len(word) for word in finding.split()) < 40
+
+
+def test_a_value_that_ends_like_a_net_row_is_a_value(make_scored):
+    probabilities = np.full((40, 2, 2), 0.2)
+    probabilities[:, :, 1] = 0.9
+    table = ValueDistribution().rows(make_scored(probabilities, slugs=("care", "safety-net")))
+    assert any("safety-net" in finding for finding in notable_findings(table))

@@ -185,3 +185,11 @@ def test_a_view_that_was_not_scored_is_named(scored):
     audit = ValueDistribution(view=ViewRequest("response", "tail", 64))
     with pytest.raises(ValueError, match=f"response-tail-64 was not scored, only {EXCHANGE.slug}"):
         audit.rows(scored)
+
+
+def test_pairs_with_and_without_a_subset_in_one_data_set(make_scored):
+    rng = np.random.default_rng(0)
+    scored = make_scored(rng.random((30, 2, 2)), subsets=np.array(["x"] * 10 + [""] * 20))
+    rows = ValueDistribution().rows(scored).to_pylist()
+    n = {r["subset"]: r["n"] for r in rows if r["metric"] == "prevalence" and r["slice"] == "chosen"}
+    assert n == {"": 30, "x": 10}

@@ -59,3 +59,22 @@ def test_a_line_that_is_no_entry_is_told(tmp_path):
     path.write_text('{"state": "seen"}\n{"state": "done", "weights": "a", "audit_key": "k", "path": "p"}\n')
     with pytest.raises(InputError, match="line 1, which is not a ledger entry"):
         Ledger(path)
+
+
+def test_a_name_that_was_written_again_holds_the_newest_weights_also_after_a_reload(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    ledger = Ledger(path)
+    for step in (1, 2, 3):
+        ledger.record_seen(f"w{step}", step, float(step), f"{step}.ckpt")
+        ledger.record_seen(f"w{step}", step, float(step), "last.ckpt")
+    expected = [["1.ckpt"], ["2.ckpt"], ["3.ckpt", "last.ckpt"]]
+    assert [seen.paths for seen in ledger.checkpoints] == expected
+    assert [seen.paths for seen in Ledger(path).checkpoints] == expected
+
+
+def test_the_newest_audit_of_a_checkpoint_is_the_one_that_counts(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    for key in ("k1", "k2"):
+        ledger.record_audit("w1", key, "done", path=f"audits/w1-{key}")
+    ledger.record_audit("w2", "k1", "done", path="audits/w2-k1")
+    assert ledger.newest_audits == ["audits/w1-k2", "audits/w2-k1"]

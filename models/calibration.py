@@ -16,8 +16,9 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax
 from scipy.special import softmax as softmax_of
 
+from datamodules.annotated_text import UNKNOWN
 from datamodules.errors import InputError
-from models.metrics import UNKNOWN, Bools, Floats, check_inputs
+from models.metrics import Bools, Floats, check_inputs
 
 MIN_FOR_TEMPERATURE = 30  # known positives and known negatives for a label's own temperature
 MIN_FOR_THRESHOLD = 5  # known positives for a label's own threshold
@@ -200,7 +201,7 @@ def cross_fitted(
     """Calibrate and decide every text with numbers fitted on the other half of the groups.
 
     Scored on the rows that tuned it, a threshold looks better than it is; this is what validation metrics use. Halves
-    are balanced in texts and depend on the group names alone, not on the order of the texts. A half that is empty
+    are balanced in texts and depend on the group names alone. A half that is empty
     (one group only) fits nothing: its counterpart is decided uncalibrated.
 
     Args:

@@ -153,11 +153,17 @@ class ValueClassifier(pl.LightningModule):
     def chance_thresholds(self) -> list[float] | None:
         """Probability per label that means "p above 1/L", where it is not the default.
 
-        A WAN head whose positive term has weight w puts s = w/(1+w) there (`losses.weak_assume_negative`).
+        A WAN head whose positive term has weight w puts s = w/(1+w) there (`losses.weak_assume_negative`). A softmax
+        trained with class weights w puts w/sum(w) there: what it says of a text whose values are all equally likely.
         """
-        if self.loss_name != "wan":
-            return None
-        return [weight / (1 + weight) for weight in self.class_weights.tolist()]
+        weights = self.class_weights.tolist()
+        match self.loss_name:
+            case "wan":
+                return [weight / (1 + weight) for weight in weights]
+            case "softmax":
+                return [weight / sum(weights) for weight in weights]
+            case _:
+                return None
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Score texts: int64 ids and mask [batch, length] to float32 logits [batch, n_labels]."""

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torchmetrics.functional.classification import multilabel_auroc, multilabel_average_precision
 
+from datamodules.annotated_text import UNKNOWN
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
-UNKNOWN = -1
 MAX_BINS = 15  # of the calibration error; fewer below 20 texts a bin
 BIN_SIZE = 20
 

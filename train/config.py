@@ -151,7 +151,7 @@ class TrackConfig:
     tags: list[str] = field(default_factory=list)
     """W&B tags."""
     upload: Literal["none", "best", "best+last", "all"] = "best+last"
-    """Checkpoints that become artifacts (without optimiser state)."""
+    """Checkpoints that become artifacts, without optimiser state, as far as save_top_k has kept them."""
 
 
 @dataclass

@@ -118,7 +118,7 @@ def _log_checkpoints(
     for seen in ledger.checkpoints:
         path = _weights_only_file(run, seen)
         thresholds = run.thresholds_file(seen.weights)
-        if path is None or not thresholds.is_file() or (chosen is not None and seen.weights not in chosen):
+        if (chosen is not None and seen.weights not in chosen) or path is None or not thresholds.is_file():
             continue
         aliases = [f"step-{seen.step:06d}"]
         aliases += ["best"] if seen.weights == best else []

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.annotated_text import UNKNOWN
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-UNKNOWN = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ The models are not fitted again: the interval is about test texts, not about tra
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -32,16 +31,16 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn brings it
 
 from audits.stats.paired_bootstrap import Interval, Scored, paired_bootstrap
-from datamodules.annotated_text import AnnotatedText
+from datamodules.annotated_text import UNKNOWN, AnnotatedText
 from datamodules.annotation_datamodule import text_parts
 from datamodules.errors import InputError
-from datamodules.files import read_text, write_json
+from datamodules.files import write_json
 from datamodules.splits import connected_groups
 from datamodules.views import ViewRequest
 from experiments.parsing import read_config
 from models.calibration import fit_calibration
 from models.evaluation import is_single_positive, validation_metrics
-from models.metrics import UNKNOWN, Floats, multilabel_metrics
+from models.metrics import Floats, multilabel_metrics
 from train.config import Config
 from train.inputs import Annotations, read_annotations_and_split
 from train.progress import Progress
@@ -59,12 +58,7 @@ def read_run_texts(run: RunDirectory, config: Config) -> Annotations:
         InputError: Single labels, where F1 and AP are not defined, or other splits than the run's own.
     """
     annotations = read_annotations_and_split(config.data)
-    ids = json.loads(read_text(run.path / "splits.json", "name a run directory with its splits.json"))
-    again = annotations.splits.to_dict()
-    for split in ("train", "val", "test"):
-        if ids[split] != again[split]:
-            found = f"{split} texts of {config.data.name} that are not those in {run.path / 'splits.json'}"
-            raise InputError(found, "the data that the run was trained on", "IMPRINT_DATA, or a run on these data")
+    run.require_same_splits(annotations.splits.to_dict())
     if is_single_positive(_targets(annotations.splits.test)):
         raise InputError("texts without a known negative label", "known negatives: F1 needs them", "another run")
     return annotations

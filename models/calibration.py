@@ -165,6 +165,9 @@ def fit_calibration(
     else:
         temperatures, own = _sigmoid_temperatures(scores, targets, positives, negatives)
         _note(notes, "shared temperature", labels, ~own)
+    low, high = TEMPERATURE_RANGE
+    at_end = (temperatures < 1.01 * low) | (temperatures > high / 1.01)
+    _note(notes, "temperature at the end of its range (the scores hardly tell)", labels, at_end)
     draft = Calibration(tuple(labels), tuple(temperatures.tolist()), (), True, signed, softmax)
     probabilities = draft.probabilities(scores)
     chance = 1 / len(labels) if softmax else 0.5

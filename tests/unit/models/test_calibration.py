@@ -257,3 +257,17 @@ def test_tuning_where_one_scores_flatters():
 def test_nan_logits_are_refused():
     with pytest.raises(ValueError, match="NaN"):
         fit(np.array([[np.nan, 0.0]]), np.array([[1, 0]]))
+
+
+def test_a_temperature_at_the_end_of_its_range_is_noted():
+    rng = np.random.default_rng(0)
+    targets = np.tile([[1], [0]], (100, 1))
+    logits = 50 * rng.normal(size=(200, 1))  # loud and unrelated: only an endless temperature would help
+    assert any(
+        note.startswith("temperature at the end")
+        for note in fit_calibration(logits, targets, ["a"], False, False).notes
+    )
+    quiet = rng.normal(size=(200, 1)) + targets
+    assert not any(
+        note.startswith("temperature") for note in fit_calibration(quiet, targets, ["a"], False, False).notes
+    )

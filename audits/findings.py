@@ -65,10 +65,11 @@ def _difference(row: Row, rows: list[Row]) -> str:
     chosen, rejected = (_prevalence(rows, row, side) for side in ("chosen", "rejected"))
     more = "more" if row["estimate"] > 0 else "less"
     low, high = 100 * row["ci_low"], 100 * row["ci_high"]
+    interval = "all pairs differ alike" if np.isnan(low) else f"95% CI {low:+.1f} to {high:+.1f}"
     return (
         f"{row['dataset']}: chosen responses carry {row['feature']} {more} often than rejected ones: "
         f"{_percent(chosen)} vs {_percent(rejected)}, difference {100 * row['estimate']:+.1f} points "
-        f"(95% CI {low:+.1f} to {high:+.1f}, Holm p {_p(row['p_adjusted'])}, {_counts(row)}){_caveat(row)}"
+        f"({interval}, Holm p {_p(row['p_adjusted'])}, {_counts(row)}){_caveat(row)}"
     )
 
 
@@ -78,11 +79,7 @@ def _none_significant(tested: list[Row]) -> str:
     start = f"No value differs significantly between chosen and rejected responses in {datasets}"
     known = [r for r in tested if np.isfinite(r["p_adjusted"])]
     if not known:
-        r = max(tested, key=lambda row: abs(row["estimate"]))
-        return (
-            f"{start} that could be tested: pairs that all differ alike, or too few, give no error to test with "
-            f"(largest: {r['feature']} in {r['dataset']}, {100 * r['estimate']:+.1f} points, {_counts(r)}){_caveat(r)}"
-        )
+        return f"{start}: no difference could be tested"
     r = min(known, key=lambda row: (row["p_adjusted"], -abs(row["estimate"])))
     return (
         f"{start} (closest: {r['feature']} in {r['dataset']}, {100 * r['estimate']:+.1f} points, "

@@ -19,6 +19,7 @@ import pyarrow as pa
 from audits.base import Bools, Floats, ScoredPairs, ScoredView, ViewRequest
 from audits.stats.clustered import Estimate, clustered_mean, clustered_rate
 from audits.stats.multiplicity import holm
+from audits.stats.paired import unanimous_p_value
 from audits.table import make_table
 
 Rows = list[dict[str, Any]]
@@ -96,11 +97,14 @@ def _corrected(scored: ScoredPairs, view: ScoredView, inside: Bools) -> Rows:
         if not tie:
             columns = {"slice": "chosen-rejected", "spec": "within"}
             for chosen, rejected in zip(*both, strict=True):
-                estimate = clustered_mean(chosen.values - rejected.values, clusters)
-                adjusted = holm(estimate.p_value)
+                differences = chosen.values - rejected.values
+                estimate = clustered_mean(differences, clusters).within(-chosen.width, chosen.width)
+                unanimous = unanimous_p_value(differences, estimate.n_clusters)
+                p_value = np.where(np.isnan(unanimous), estimate.p_value, unanimous)
+                adjusted = holm(p_value)
                 named = columns | {"metric": f"{chosen.metric}_difference", "method": chosen.method}
                 rows += [
-                    row | named | {"p_value": estimate.p_value[k], "p_adjusted": adjusted[k]}
+                    row | named | {"p_value": p_value[k], "p_adjusted": adjusted[k]}
                     for k, row in enumerate(_rows(estimate, chosen.features))
                 ]
     return rows
@@ -143,13 +147,19 @@ def _counted(scored: ScoredPairs, view: ScoredView, inside: Bools) -> Rows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Measure:
-    """One thing measured of each response: values float64 [n, n_features]; `rate` where they are 0 or 1."""
+    """One thing measured of each response: values float64 [n, n_features] in [low, 1]; `rate` where they are 0 or 1."""
 
     metric: str
     method: str
     features: Sequence[str]
     values: Floats
     rate: bool
+    low: float = 0.0
+
+    @property
+    def width(self) -> float:
+        """Largest possible difference of two values."""
+        return 1 - self.low
 
 
 def _measures(scored: ScoredPairs, view: ScoredView, pairs: np.ndarray, side: int) -> list[_Measure]:
@@ -166,7 +176,7 @@ def _measures(scored: ScoredPairs, view: ScoredView, pairs: np.ndarray, side: in
         plus, minus = scored.signs()
         nets = [f"{slug}-net" for slug in scored.slugs]
         measures += [
-            _Measure(m.metric, m.method, nets, m.values[:, plus] - m.values[:, minus], rate=False)
+            _Measure(m.metric, m.method, nets, m.values[:, plus] - m.values[:, minus], rate=False, low=-1.0)
             for m in (measures[0], measures[2])
         ]
     return measures
@@ -181,7 +191,10 @@ def _top1(probabilities: Floats) -> Floats:
 
 def _rate_rows(measure: _Measure, clusters: np.ndarray) -> Rows:
     """Rows of one measure of one side; a share has no null hypothesis, hence no p-value."""
-    estimate = (clustered_rate if measure.rate else clustered_mean)(measure.values, clusters)
+    if measure.rate:
+        estimate = clustered_rate(measure.values, clusters)
+    else:
+        estimate = clustered_mean(measure.values, clusters).within(measure.low, 1.0)
     same = {"metric": measure.metric, "method": measure.method}
     return [row | same for row in _rows(estimate, measure.features)]
 

@@ -132,17 +132,18 @@ def drop_torn_line(path: Path) -> None:
 
 
 def require_output(path: Path, fix: str) -> None:
-    """Raise InputError unless a file or folder can be made at `path`; makes the folder it lies in."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{path.parent}, which cannot be made ({error.strerror})", "a folder to write to", fix
-        ) from error
+    """Raise InputError unless a file or folder can be made at `path`; makes the folder it lies in.
+
+    Asked before long work, so that its result is not lost.
+    """
     if path.is_dir():
         raise InputError(f"a folder at {path}", "a name that no folder has", fix)
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path.parent}, which takes no new file", "a folder to write to", fix)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        found = f"{path.parent}, where no file can be made ({error.strerror})"
+        raise InputError(found, "a folder to write to", fix) from error
 
 
 def is_unicode(text: str) -> bool:

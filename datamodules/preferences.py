@@ -30,6 +30,7 @@ __all__ = ["PreferenceData", "PreferencePair", "PreferenceReport", "cluster_of",
 
 SUBSETS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
 SAMPLES = Path(__file__).parent / "samples"
+SAMPLE_NAMES = ("sample-hh-rlhf", "sample-webgpt", "sample-alpaca-gpt4")
 ALL_LAYOUTS = (PROMPTED, DIALOGUES, WEBGPT, SCORED_TEXTS, GPT4_LLM, BETTER_WORSE)
 ROOT_FIX = "set --data.root or IMPRINT_DATA to the folder that holds the data sets"
 FILE_FIX = f"mend the file, or {ROOT_FIX}"

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from rich.console import Console
 
 from audits.findings import notable_findings
 from datamodules.errors import InputError
 from datamodules.files import require_output
 from experiments.parsing import command_parser, read_config
+from experiments.summary import SAMPLE_NOTE, has_sample
 from models.classifier import load_classifier
 from models.digest import weights_digest
 from train.audit_later import audit_run
@@ -99,5 +101,8 @@ def _audit_file(settings: Any) -> int:
 
 
 def _print_findings(table: pa.Table) -> None:
+    console = Console(width=100, highlight=False)
     for finding in notable_findings(table):
-        print(f"* {finding}")
+        console.print(f"* {finding}", markup=False)
+    if has_sample(table):
+        console.print(SAMPLE_NOTE)

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ArgumentError as error:
         print(f"imprint: error: {_usage_message(error)}", file=sys.stderr)
     except KeyboardInterrupt:
-        print("imprint: interrupted; go on with `imprint fit --resume RUN_DIR`", file=sys.stderr)
+        print("imprint: interrupted", file=sys.stderr)
         return 130
     return 2
 
@@ -73,7 +73,11 @@ def _usage_message(error: ArgumentError) -> str:
     """Turn a parser's message into one line that names the flag."""
     text = " ".join(str(error.message).split())
     text = re.sub(r'Parser key "([^"]+)":', r"--\1:", text)
-    return re.sub(r"(?:typing\.)?Literal\[([^\]]*)\]", r"one of \1", text)
+    text = re.sub(r"Expected an? <class '(\w+)'>", r"expected \1", text)
+    text = re.sub(r"Expected an? (?:typing\.)?Literal\[([^\]]*)\]", r"expected one of \1", text)
+    if "expected list" in text:
+        text += " (a list is written '[a,b]')"
+    return f"{text}; imprint VERB --help lists the flags" if "nrecognized arguments" in text else text
 
 
 if __name__ == "__main__":

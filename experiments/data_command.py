@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from datamodules.annotation_datamodule import text_parts
 from datamodules.annotations import FULCRA_FILE, VALUE_IMPRINT_FILE, VALUEEVAL_FOLDER, read_annotations
@@ -21,7 +21,7 @@ from experiments.parsing import command_parser
 from models.encoder import BUNDLED, load_pretrained
 from train.config import DataConfig
 from train.inputs import OWN_TAXONOMY, Annotations, data_root, read_annotations_and_split
-from train.prepare import report_lines
+from train.prepare import report_lines, split_lines
 
 ANNOTATED = {
     "sample": ("embedded", "Value Imprint's 7 values, several a text"),
@@ -67,7 +67,7 @@ def _list(arguments: Sequence[str], console: Console) -> int:
         ("Annotated texts (--data.name)", ANNOTATED),
         ("Preference data (--audit.datasets)", PREFERENCES),
     ):
-        table = Table("name", "what", "where", "there", title=title, title_justify="left")
+        table = Table("name", "what", Column("where", overflow="fold"), "there", title=title, title_justify="left")
         for name, (where, what) in known.items():
             there = where == "embedded" or (root is not None and any(root.glob(where)))
             table.add_row(name, what, where, "yes" if there else "no")
@@ -146,7 +146,7 @@ def _describe(arguments: Sequence[str], console: Console) -> int:
 
 def _describe_annotations(annotations: Annotations, config: DataConfig, console: Console) -> None:
     data, splits, taxonomy = annotations.data, annotations.splits, annotations.taxonomy
-    for line in report_lines(annotations):
+    for line in [*report_lines(data), *split_lines(splits)]:
         console.print(line, markup=False)
     parts = splits.by_name
     counts = {name: label_counts(texts, taxonomy.labels) for name, texts in parts.items()}

@@ -1,5 +1,6 @@
 """`imprint score`: calibrated probabilities and decisions for texts of your own."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,7 +29,10 @@ def run_score(arguments: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, required=True, help="Parquet file to write")
     parser.add_argument("--text_column", type=str, default="text", help="Column with the text")
     parser.add_argument(
-        "--id_column", type=str, default="text_id", help="Column with ids; row numbers where it is missing"
+        "--id_column",
+        type=str | None,
+        default=None,
+        help="Column with ids; else text_id, else row numbers",
     )
     parser.add_argument(
         "--thresholds", type=Path | None, default=None, help="Thresholds file in place of the run's own"
@@ -38,12 +42,15 @@ def run_score(arguments: Sequence[str]) -> int:
     settings = parser.parse_args(list(arguments))
     if settings.output.suffix != ".parquet":
         raise InputError(f"--output {settings.output}", "a name that ends in .parquet", "--output")
+    if settings.output.resolve() == settings.input.resolve():
+        raise InputError(f"{settings.output} as input and as output", "two files", "--output")
     require_output(settings.output, "--output")
+    replaced = settings.output.exists()
     progress = Progress()
     model = load_classifier(settings.checkpoint).to(default_device())
-    calibration = find_thresholds(
-        settings.checkpoint, weights_digest(model.state_dict()), model.labels, settings.thresholds
-    )
+    weights = weights_digest(model.state_dict())
+    calibration = find_thresholds(settings.checkpoint, weights, model.labels, settings.thresholds)
+    origin = {"weights": weights, "calibration": json.dumps(calibration.to_json()), "taxonomy": model.taxonomy.digest}
     ids, texts = read_texts(settings.input, settings.text_column, settings.id_column)
     view = model.view
     tokens = model.tokeniser.encode([("", text) for text in texts], view.max_length, view.truncation)
@@ -59,15 +66,17 @@ def run_score(arguments: Sequence[str]) -> int:
             advance,
         )
     with whole_file(settings.output) as part:
-        pq.write_table(pa.table({"text_id": ids, **score_columns(logits, calibration)}), part, compression="zstd")
+        table = pa.table({"text_id": ids, **score_columns(logits, calibration)})
+        pq.write_table(table.replace_schema_metadata(origin), part, compression="zstd")
     cut = int(tokens.truncated.sum())
-    print(f"{len(texts)} texts scored into {settings.output}; {cut} of them cut at {view.max_length} tokens")
+    into = f"{settings.output}{' (replaced)' if replaced else ''}"
+    print(f"{len(texts)} texts scored into {into}; {cut} of them cut at {view.max_length} tokens")
     if not calibration.calibrated:
         print("uncalibrated: no known negatives were there to fit thresholds on, so a value is on when p > 1/L")
     return 0
 
 
-def read_texts(path: Path, text_column: str, id_column: str) -> tuple[list[str], list[str]]:
+def read_texts(path: Path, text_column: str, id_column: str | None) -> tuple[list[str], list[str]]:
     """Read ids and texts, one per row.
 
     Raises:
@@ -81,6 +90,9 @@ def read_texts(path: Path, text_column: str, id_column: str) -> tuple[list[str],
     for number, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip() or not is_unicode(text):
             raise InputError(f"row {number} of {path} without a text", "a text in every row", "fill or remove the row")
+    if id_column is not None:
+        table.require([id_column], "--id_column")
+    id_column = id_column or "text_id"
     has_ids = id_column in table.columns
     if has_ids and any(is_missing(row.get(id_column)) for row in table.rows):
         raise InputError(f"rows without {id_column} in {path}", "an id in every row, or in none", "--id_column")

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from audits.findings import notable_findings
+from datamodules.preferences import SAMPLE_NAMES
 from train.finish import FitResult, per_value_table
 
 # Column of the per-value table -> heading; the others are in the W&B table and in the thresholds file.
@@ -41,6 +42,14 @@ def number(value: float | int | str) -> str:
             return str(value)
 
 
+SAMPLE_NOTE = "The sample sets were written for this project: to learn the tool with, not to draw conclusions from."
+
+
+def has_sample(rows: pa.Table) -> bool:
+    """Tell whether audit rows are about an embedded data set."""
+    return not set(rows["dataset"].to_pylist()).isdisjoint(SAMPLE_NAMES)
+
+
 def value_table(result: FitResult) -> Table:
     """One row per value: its test metrics, in at most 100 columns for labels of up to 26 letters."""
     columns, rows = per_value_table(result.test_metrics, result.calibration, result.annotations)
@@ -69,7 +78,11 @@ def print_fit_summary(result: FitResult, console: Console) -> None:
     metrics = result.test_metrics
     headline = [f"{name} {number(metrics[name])}" for name in HEADLINE if name in metrics]
     n_test = len(result.annotations.splits.test)
+    if "n_values_scored" in metrics:
+        headline.append(f"{metrics['n_values_scored']:.0f} of {len(result.calibration.labels)} values scored")
     console.print(f"test, {n_test} texts: {', '.join(headline)}", highlight=False)
+    for note in result.calibration.notes:
+        console.print(f"  {note}", highlight=False, markup=False)
     if is_sample:
         console.print("These texts are the embedded sample: made to learn the tool with, not to draw conclusions from.")
     audited = rows_of(result.audit_table, result.best.weights)
@@ -77,6 +90,8 @@ def print_fit_summary(result: FitResult, console: Console) -> None:
         console.print("\nWhat the audits found with this checkpoint:")
         for finding in notable_findings(audited):
             console.print(f"* {finding}", highlight=False, markup=False)
+        if has_sample(audited):
+            console.print(SAMPLE_NOTE)
     path = result.run.path
     console.print(f"\nResults are in {path}", highlight=False, soft_wrap=True)
     checkpoint = f"{path}/checkpoints/{result.best_path.name}"

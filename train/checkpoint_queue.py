@@ -15,6 +15,7 @@ from models.calibration import Calibration
 from models.classifier import ValueClassifier
 from models.digest import weights_digest
 from train.audit_metrics import audit_scalars
+from train.audit_tables import write_newest_audits
 from train.auditing import AuditSetup, CheckpointRecord, audit_checkpoint, calibrate, score_split
 from train.checkpoints import load_weights
 from train.ledger import Ledger
@@ -124,6 +125,9 @@ class CheckpointQueue:
             return False
         key = self.setup.key(calibration)
         if self._ledger.is_done(record.weights, key):
+            # Done before, perhaps under thresholds that were changed and have been changed back since.
+            self._ledger.make_newest(record.weights, key)
+            write_newest_audits(self._run, self._ledger)
             return False
         self._ledger.record_audit(record.weights, key, "running")
         self._progress.say(f"  auditing checkpoint {record.weights[:8]} (step {record.step})")
@@ -139,6 +143,7 @@ class CheckpointQueue:
             self._progress.say(f"  the audit of checkpoint {record.weights[:8]} failed; training goes on")
             return False
         self._ledger.record_audit(record.weights, key, "done", path=output.relative_to(self._run.path).as_posix())
+        write_newest_audits(self._run, self._ledger)
         self.tables.append(table)
         self._tracker.log_audit(audit_scalars(table), record.step or 0)
         return True

@@ -1,15 +1,14 @@
 """What is done after the last epoch? The best checkpoint is tested once, and tables and artifacts are sent."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from audits.table import concat, read_table
 from models.calibration import Calibration
 from models.evaluation import evaluate
+from train.audit_tables import newest_audits
 from train.auditing import AuditSetup, CheckpointRecord, score_split
 from train.checkpoint_queue import CheckpointQueue
 from train.checkpoints import best_checkpoint, files_of, load_weights
@@ -156,13 +155,7 @@ def _log_audits(
             metadata = {"weights": best, "audit_key": key}
             files = [folder / "table.parquet", folder / "meta.json"]
             tracker.log_artifact(f"audit-{run.run_id}", "audit-report", files, metadata, ["best"])
-    return read_audits(run, ledger)
-
-
-def read_audits(run: RunDirectory, ledger: Ledger) -> pa.Table | None:
-    """Read the rows of the newest finished audit of every checkpoint; None when there are none."""
-    tables: Sequence[pa.Table] = [read_table(run.path / path / "table.parquet") for path in ledger.newest_audits]
-    return concat(tables) if tables else None
+    return newest_audits(run, ledger)
 
 
 def _defined(metrics: dict[str, float]) -> dict[str, float]:

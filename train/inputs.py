@@ -64,16 +64,20 @@ def read_annotated_data(config: DataConfig) -> AnnotatedData:
     )
 
 
-def read_annotations_and_split(config: DataConfig) -> Annotations:
-    """Read and split the annotated texts.
+def split_annotations(data: AnnotatedData, config: DataConfig) -> Annotations:
+    """Split annotated texts.
 
     Raises:
-        InputError: Bad data or settings, or a value without a single positive training text.
+        InputError: Settings that leave a split empty, or a value without a single positive training text.
     """
-    data = read_annotated_data(config)
     splits = split_texts(data.texts, data.test_texts, config.val_fraction, config.test_fraction, config.split_seed)
     require_positives(data.taxonomy, splits, config.allow_empty_values)
     return Annotations(data.taxonomy, data, splits)
+
+
+def read_annotations_and_split(config: DataConfig) -> Annotations:
+    """Read and split the annotated texts; see `read_annotated_data` and `split_annotations`."""
+    return split_annotations(read_annotated_data(config), config)
 
 
 def require_positives(taxonomy: Taxonomy, splits: Splits, allow_empty: bool) -> None:

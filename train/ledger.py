@@ -94,6 +94,12 @@ class Ledger:
         """Tell whether any audit of these weights is finished."""
         return any(owner == weights for owner, _ in self._done_paths)
 
+    def make_newest(self, weights: str, audit_key: str) -> None:
+        """Record a finished audit again where it is not the newest of its checkpoint."""
+        own = [audit for audit in self._done_paths if audit[0] == weights]
+        if own[-1] != (weights, audit_key):
+            self.record_audit(weights, audit_key, "done", path=self._done_paths[weights, audit_key])
+
     @property
     def newest_audits(self) -> list[str]:
         """Folder of the newest finished audit of each checkpoint, relative to the run directory, in order."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from datamodules.annotated_text import AnnotatedData
 from datamodules.annotation_datamodule import AnnotationDataModule, TokenisedSplit
 from datamodules.errors import InputError
 from datamodules.splits import Splits
@@ -18,7 +19,14 @@ from models.losses import class_weights
 from train.auditing import AuditSetup, build_setup
 from train.check_config import check_config
 from train.config import Config
-from train.inputs import Annotations, data_root, labels_without_positives, read_annotations_and_split, read_audited_data
+from train.inputs import (
+    Annotations,
+    data_root,
+    labels_without_positives,
+    read_annotated_data,
+    read_audited_data,
+    split_annotations,
+)
 from train.progress import Progress
 
 
@@ -54,8 +62,12 @@ def prepare(config: Config, progress: Progress) -> Prepared:
     check_config(config)
     torch.set_float32_matmul_precision(config.trainer.matmul_precision)
     pl.seed_everything(config.run.seed, verbose=False)
-    annotations = read_annotations_and_split(config.data)
-    for line in report_lines(annotations):
+    data = read_annotated_data(config.data)
+    # Before anything can be wrong with the labels: the report tells what was not read.
+    for line in report_lines(data):
+        progress.say(line)
+    annotations = split_annotations(data, config.data)
+    for line in split_lines(annotations.splits):
         progress.say(line)
     if empty := labels_without_positives(annotations.taxonomy, annotations.splits):
         progress.say(f"warning: no training text carries {', '.join(empty)}; the classifier cannot learn them")
@@ -146,12 +158,15 @@ def checked_monitor(requested: str, val: TokenisedSplit, model: ValueClassifier)
     return monitor
 
 
-def report_lines(annotations: Annotations) -> list[str]:
-    """What was read and split, for the console."""
-    data, splits = annotations.data, annotations.splits
-    lines = [*data.report.lines(), *(data.test_report.lines() if data.test_report is not None else [])]
+def report_lines(data: AnnotatedData) -> list[str]:
+    """What was read, for the console."""
+    return [*data.report.lines(), *(data.test_report.lines() if data.test_report is not None else [])]
+
+
+def split_lines(splits: Splits) -> list[str]:
+    """How it was split, for the console."""
     sizes = [f"{len(texts):,} {name}" for name, texts in splits.by_name.items()]
-    lines.append(f"split: {', '.join(sizes)} texts")
+    lines = [f"split: {', '.join(sizes)} texts"]
     if splits.n_leaks_dropped or splits.n_test_groups_shared:
         lines.append(
             f"  {splits.n_leaks_dropped:,} training texts dropped that are in the test file too; "

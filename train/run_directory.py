@@ -116,6 +116,11 @@ class RunDirectory:
                     "restore the data file and the --data.* settings, or start a new run",
                 )
 
+    @property
+    def audit_table_file(self) -> Path:
+        """Rows of the newest audit of every checkpoint."""
+        return self.path / "audits" / "table.parquet"
+
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.yaml."""
         write_text(self.config_file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))

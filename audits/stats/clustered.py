@@ -8,7 +8,7 @@ distribution with G - 1 degrees of freedom. It equals OLS on a constant with CR1
 An error that the data cannot show (one cluster, no items, no variation between clusters) is NaN, never 0.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,6 +42,10 @@ class Estimate:
     p_value: Floats
     n: Ints
     n_clusters: Ints
+
+    def within(self, low: float, high: float) -> "Estimate":
+        """Return the same estimates with intervals cut to what is possible, [low, high]; no coverage is lost."""
+        return replace(self, ci_low=np.clip(self.ci_low, low, high), ci_high=np.clip(self.ci_high, low, high))
 
 
 def clustered_mean(values: ArrayLike, clusters: ArrayLike, confidence: float = 0.95) -> Estimate:

@@ -23,7 +23,7 @@ def ledger(run):
 
 
 def audits(run):
-    return [path for path in (run / "audits").iterdir() if not path.name.startswith(".")]
+    return [path for path in (run / "audits").iterdir() if path.is_dir() and not path.name.startswith(".")]
 
 
 def weights_of(run, name):
@@ -327,3 +327,30 @@ def test_a_tracker_that_fails_loses_nothing(tiny_run, only_run, monkeypatch, cap
     captured = capsys.readouterr()
     assert "WandbMirror.log_artifact failed (no route); the local files are complete" in captured.err
     assert "Per-value metrics on test" in captured.out
+
+
+def test_the_runs_table_holds_the_newest_audit_of_every_checkpoint(tiny_run, only_run):
+    tiny_run(*SHORT, *TINY_SETS, "--trainer.max_epochs=2")
+    run = only_run()
+
+    def current():
+        table = read_table(run / "audits" / "table.parquet")
+        pairs = zip(table["weights"].to_pylist(), table["audit_key"].to_pylist(), strict=True)
+        return Counter(pairs)
+
+    first = current()
+    assert len(first) == 2
+    thresholds = sorted((run / "thresholds").iterdir())[0]
+    original = thresholds.read_text()
+    edited = json.loads(original)
+    edited["labels"]["wisdom"]["threshold"] = 0.99
+    thresholds.write_text(json.dumps(edited))
+    assert main(["audit", str(run)]) == 0
+    changed = current()
+    assert changed.total() == first.total()
+    assert len(changed & first) == 1
+    assert len(audits(run)) == 3
+    thresholds.write_text(original)
+    assert main(["audit", str(run)]) == 0
+    assert current() == first
+    assert len(audits(run)) == 3

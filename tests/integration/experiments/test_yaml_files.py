@@ -35,7 +35,7 @@ def test_experiment_file(path, tiny_run, only_run, capsys):
         for name, value in fields.items():
             assert f"{section}.{name}" in OVERRIDDEN or resolved[section][name] == value
     datasets = settings.get("audit", {}).get("datasets", resolved["audit"]["datasets"])
-    tables = [read_table(folder / "table.parquet") for folder in (run / "audits").iterdir()]
+    tables = [read_table(folder / "table.parquet") for folder in (run / "audits").glob("*-*")]
     assert len(tables) == 2
     for table in tables:
         assert set(table["dataset"].to_pylist()) == set(datasets)
@@ -53,9 +53,9 @@ def test_the_run_directory_holds_what_the_design_says(tiny_run, only_run):
     assert len(ids["test"]) == 40
     weights = {entry["weights"][:8] for entry in map(json.loads, (run / "ledger.jsonl").read_text().splitlines())}
     assert {path.stem for path in (run / "thresholds").iterdir()} == weights
-    assert {path.name for path in (run / "audits").iterdir()} == {
+    assert {path.name for path in (run / "audits").glob("*-*")} == {
         f"{path.name[:8]}-{json.loads((path / 'meta.json').read_text())['audit_key'][:8]}"
-        for path in (run / "audits").iterdir()
+        for path in (run / "audits").glob("*-*")
     }
     names = {path.name.split("-", 1)[1] for path in (run / "predictions").iterdir()}
     assert names == {"val.parquet", "test.parquet"}
@@ -65,7 +65,7 @@ def test_the_run_directory_holds_what_the_design_says(tiny_run, only_run):
     assert {"face", "face_on", "face_true", "group_id"} <= set(predictions.column_names)
     index = pq.read_table(run / "corpus" / "hh-rlhf.parquet")
     assert index.num_rows == 20 * 2 * 2
-    items = pq.read_table(next((run / "audits").iterdir()) / "decisions.parquet")
+    items = pq.read_table(next((run / "audits").glob("*-*")) / "decisions.parquet")
     assert set(index["text_id"].to_pylist()) <= set(items["text_id"].to_pylist())
     environment = json.loads((run / "env.json").read_text())
     assert environment["data"]["annotations"]["n_kept"] == 120
@@ -77,7 +77,7 @@ def test_the_run_directory_holds_what_the_design_says(tiny_run, only_run):
 def test_signed_values_are_two_labels_everywhere_and_net_in_tables(tiny_run, only_run):
     tiny_run(f"--config={FOLDER / 'fulcra.yaml'}", *TINY)
     run = only_run()
-    table = read_table(next((run / "audits").iterdir()) / "table.parquet")
+    table = read_table(next((run / "audits").glob("*-*")) / "table.parquet")
     features = set(table["feature"].to_pylist())
     assert {"power-for", "power-against", "power-net"} <= features
     (test_file,) = (run / "predictions").glob("*-test.parquet")

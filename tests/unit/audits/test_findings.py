@@ -32,7 +32,7 @@ def test_largest_difference_is_told_with_its_numbers(audited):
         "hh: chosen responses carry wisdom more often than rejected ones: "
         "60.0% vs 30.0%, difference +30.0 points (95% CI +"
     )
-    assert first.endswith("Holm p 0.001, 200 pairs in 100 prompts)")
+    assert first.endswith("Holm p 0.003, 200 pairs in 100 prompts)")
 
 
 def test_the_larger_of_two_data_sets_comes_first_and_direction_is_worded(audited):
@@ -48,8 +48,7 @@ def test_nothing_significant_is_said_plainly(audited):
         "No value differs significantly between chosen and rejected responses in hh (closest: wis"
     )
     assert "+1.0 points" in findings[0]
-    untested = notable_findings(audited(chosen=0, rejected=0))
-    assert "in hh that could be tested: pairs that all differ alike" in untested[0]
+    assert "+0.0 points, Holm p 1.000" in notable_findings(audited(chosen=0, rejected=0))[0]
 
 
 def test_dominant_value_within_and_across_data_sets(audited):

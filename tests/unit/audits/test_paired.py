@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar
 
-from audits.stats.paired import exact_mcnemar
+from audits.stats.paired import exact_mcnemar, unanimous_p_value
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,13 @@ def test_edges_and_arrays():
 def test_counts_must_be_counts(bad):
     with pytest.raises(ValueError, match="counts"):
         exact_mcnemar(bad, 3)
+
+
+def test_differences_that_are_all_the_same_have_the_exact_sign_flip_p():
+    differences = np.array([[1.0, 0.0, -1.0, 1.0]] * 8)
+    differences[0, 3] = 0.0  # varies: not for this test
+    p = unanimous_p_value(differences, np.array([8, 8, 1, 8]))
+    np.testing.assert_allclose(p, [2 / 2**8, 1.0, 1.0, np.nan])
+    # One pair a cluster: the same as McNemar's exact test of 8 changes one way and none the other.
+    assert p[0] == exact_mcnemar(8, 0)
+    assert np.isnan(unanimous_p_value(np.empty((0, 1)), np.array([0]))).all()

@@ -155,16 +155,35 @@ def test_uncalibrated_decisions_are_marked(make_scored):
     assert ("prevalence", "cc") not in methods
 
 
-def test_a_value_that_never_differs_has_no_p_value_and_leaves_the_family(make_scored):
+def test_a_value_that_never_differs_stays_in_the_family(make_scored):
     p = P.copy()
     p[:, :, 1] = 0.1
     table = AUDIT.rows(make_scored(p))
     same = find(table, metric="prevalence_difference", feature="y")
     assert same["estimate"] == 0
     assert math.isnan(same["std_error"])
-    assert math.isnan(same["p_value"])
+    assert same["p_value"] == 1
     other = find(table, metric="prevalence_difference", feature="x")
-    assert other["p_adjusted"] == other["p_value"]
+    n_values = sum(r["metric"] == "prevalence_difference" for r in table.to_pylist())
+    assert other["p_adjusted"] == min(1, n_values * other["p_value"])
+
+
+def test_pairs_that_all_differ_alike_are_tested_exactly_and_have_no_interval(make_scored):
+    p = np.tile([[0.9, 0.1], [0.1, 0.1]], (8, 1, 1))
+    row = find(AUDIT.rows(make_scored(p)), metric="prevalence_difference", feature="x")
+    assert row["estimate"] == 1
+    assert math.isnan(row["ci_low"])
+    assert row["p_value"] == 2 / 2 ** row["n_clusters"]
+
+
+def test_intervals_stay_inside_what_is_possible(make_scored):
+    rng = np.random.default_rng(0)
+    p = np.where(rng.random((12, 2, 2)) < 0.9, [[0.99, 0.5], [0.01, 0.5]], 0.5)
+    rows = [r for r in AUDIT.rows(make_scored(p)).to_pylist() if math.isfinite(r["ci_low"])]
+    assert any(r["ci_high"] == 1 for r in rows)
+    for row in rows:
+        low = -1 if row["metric"].endswith("difference") else 0
+        assert low <= row["ci_low"] <= row["estimate"] <= row["ci_high"] <= 1
 
 
 def test_only_ties_make_no_difference_rows(make_scored):

@@ -21,6 +21,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
+from datamodules.errors import Rejected
 from datamodules.views import ViewName
 
 Role = Literal["human", "assistant"]
@@ -29,16 +30,8 @@ _PLAIN_MARKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 _MARKDOWN_MARKER = re.compile(r"(?:\A\s*|\n\n)## (Human|Assistant):[ \t]*(?=\n|\Z)")
 
 
-class DialogueError(ValueError):
-    """A text that is no dialogue.
-
-    Args:
-        reason: Short slug that readers count by.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+class DialogueError(Rejected):
+    """A text that is no dialogue."""
 
 
 @dataclass(frozen=True, slots=True)

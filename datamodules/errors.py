@@ -1,4 +1,4 @@
-"""What is a user's mistake, and how is it told?"""
+"""What is a user's mistake, and how is it told or counted?"""
 
 
 class InputError(Exception):
@@ -15,3 +15,15 @@ class InputError(Exception):
         self.found = found
         self.needed = needed
         self.fix = fix
+
+
+class Rejected(ValueError):
+    """A piece of input that a reader leaves out and counts.
+
+    Args:
+        reason: Short slug that readers count by.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

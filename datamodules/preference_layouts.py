@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datamodules.dialogue import Dialogue, DialogueError, Turn, parse_hh, parse_markdown_roles, parse_turns
+from datamodules.errors import Rejected
 
 Row = dict[str, Any]
 
@@ -22,16 +23,8 @@ _ALPACA = re.compile(
 )
 
 
-class RowError(ValueError):
-    """A row that states no comparison.
-
-    Args:
-        reason: Short slug that readers count by.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+class RowError(Rejected):
+    """A row that states no comparison."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def number(value: float | int | str) -> str:
             return str(value)
 
 
-SAMPLE_NOTE = "The sample sets were written for this project: to learn the tool with, not to draw conclusions from."
+SAMPLE_NOTE = "The embedded sample was written for this project: to learn the tool with, not to conclude from."
 
 
 def has_sample(rows: pa.Table) -> bool:
@@ -73,7 +73,6 @@ def rows_of(table: pa.Table | None, weights: str) -> pa.Table | None:
 
 def print_fit_summary(result: FitResult, console: Console) -> None:
     """Print the per-value table, the audit findings and the next commands, in at most 100 columns."""
-    is_sample = result.annotations.data.is_sample
     console.print(value_table(result))
     metrics = result.test_metrics
     headline = [f"{name} {number(metrics[name])}" for name in HEADLINE if name in metrics]
@@ -83,15 +82,13 @@ def print_fit_summary(result: FitResult, console: Console) -> None:
     console.print(f"test, {n_test} texts: {', '.join(headline)}", highlight=False)
     for note in result.calibration.notes:
         console.print(f"  {note}", highlight=False, markup=False)
-    if is_sample:
-        console.print("These texts are the embedded sample: made to learn the tool with, not to draw conclusions from.")
     audited = rows_of(result.audit_table, result.best.weights)
     if audited is not None:
         console.print("\nWhat the audits found with this checkpoint:")
         for finding in notable_findings(audited):
             console.print(f"* {finding}", highlight=False, markup=False)
-        if has_sample(audited):
-            console.print(SAMPLE_NOTE)
+    if result.annotations.data.is_sample or (audited is not None and has_sample(audited)):
+        console.print(SAMPLE_NOTE)
     path = result.run.path
     console.print(f"\nResults are in {path}", highlight=False, soft_wrap=True)
     checkpoint = f"{path}/checkpoints/{result.best_path.name}"

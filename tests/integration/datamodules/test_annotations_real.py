@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from datamodules.annotations import read_annotations
+from datamodules.annotations import dialogue_group, read_annotations
 from datamodules.taxonomy import load_taxonomy
 
 pytestmark = pytest.mark.data
@@ -109,7 +109,7 @@ def test_valueeval_first_row(valueeval):
     first = valueeval.texts[0]
     assert first.text_id == "A01002"
     assert first.text.endswith(" in favor of: We should ban human cloning")
-    assert first.group_id == "we should ban human cloning"
+    assert first.group_id == dialogue_group("We should ban human cloning")
     assert [label for label, held in zip(valueeval.taxonomy.labels, first.labels, strict=True) if held] == [
         "security-societal"
     ]

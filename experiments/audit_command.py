@@ -5,14 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from rich.console import Console
 
-from audits.findings import notable_findings
 from datamodules.errors import InputError
 from datamodules.files import require_output
 from experiments.parsing import command_parser, read_config
-from experiments.summary import SAMPLE_NOTE, has_sample
+from experiments.summary import print_findings
 from models.classifier import load_classifier
 from models.digest import weights_digest
 from train.audit_later import audit_run
@@ -61,7 +59,7 @@ def _audit_run(settings: Any) -> int:
             f"  checkpoint {weights[:8]} was deleted before it was audited (see --trainer.save_top_k)", file=sys.stderr
         )
     if result.rows is not None:
-        _print_findings(result.rows)
+        print_findings(result.rows, Console(width=100))
     return 1 if result.failed else 0
 
 
@@ -96,13 +94,5 @@ def _audit_file(settings: Any) -> int:
     record = CheckpointRecord(weights, None, None)
     table = audit_checkpoint(model, calibration, setup, record, settings.checkpoint.stem, settings.output, progress)
     print(f"{table.num_rows} rows written to {settings.output / 'table.parquet'}")
-    _print_findings(table)
+    print_findings(table, Console(width=100))
     return 0
-
-
-def _print_findings(table: pa.Table) -> None:
-    console = Console(width=100, highlight=False)
-    for finding in notable_findings(table):
-        console.print(f"* {finding}", markup=False)
-    if has_sample(table):
-        console.print(SAMPLE_NOTE)

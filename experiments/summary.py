@@ -71,6 +71,14 @@ def rows_of(table: pa.Table | None, weights: str) -> pa.Table | None:
     return own if own.num_rows else None
 
 
+def print_findings(rows: pa.Table, console: Console) -> None:
+    """Print the notable findings of audit rows, with the note where they are about the sample."""
+    for finding in notable_findings(rows):
+        console.print(f"* {finding}", highlight=False, markup=False)
+    if has_sample(rows):
+        console.print(SAMPLE_NOTE)
+
+
 def print_fit_summary(result: FitResult, console: Console) -> None:
     """Print the per-value table, the audit findings and the next commands, in at most 100 columns."""
     console.print(value_table(result))
@@ -85,9 +93,8 @@ def print_fit_summary(result: FitResult, console: Console) -> None:
     audited = rows_of(result.audit_table, result.best.weights)
     if audited is not None:
         console.print("\nWhat the audits found with this checkpoint:")
-        for finding in notable_findings(audited):
-            console.print(f"* {finding}", highlight=False, markup=False)
-    if result.annotations.data.is_sample or (audited is not None and has_sample(audited)):
+        print_findings(audited, console)
+    if result.annotations.data.is_sample and (audited is None or not has_sample(audited)):
         console.print(SAMPLE_NOTE)
     path = result.run.path
     console.print(f"\nResults are in {path}", highlight=False, soft_wrap=True)

@@ -19,6 +19,8 @@ from models.encoder import Pooling, PretrainedEncoder, build_encoder
 from models.evaluation import validation_metrics
 from models.losses import LOSSES, compute_loss
 
+CHECKPOINT_NEEDED = "a checkpoint written by `imprint fit`"
+
 
 @dataclass(frozen=True, slots=True)
 class Optimisation:
@@ -273,8 +275,8 @@ class ValueClassifier(pl.LightningModule):
             group["weight_decay"] = configured["weight_decay"]
 
 
-def load_classifier(path: Path, fix: str = "--checkpoint") -> ValueClassifier:
-    """Load a classifier checkpoint under `weights_only=True`, in eval mode, on the CPU.
+def read_checkpoint(path: Path, fix: str = "--checkpoint") -> dict[str, Any]:
+    """Read a classifier checkpoint under `weights_only=True`, on the CPU.
 
     Args:
         path: The file.
@@ -283,21 +285,32 @@ def load_classifier(path: Path, fix: str = "--checkpoint") -> ValueClassifier:
     Raises:
         InputError: No such file, not a readable checkpoint, or not a checkpoint of a value classifier.
     """
-    needed = "a checkpoint written by `imprint fit`"
     if not path.is_file():
-        raise InputError(f"no file at {path}", needed, fix)
+        raise InputError(f"no file at {path}", CHECKPOINT_NEEDED, fix)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds for a corrupt file
         first_line = str(error).strip().split("\n")[0][:200]
-        raise InputError(f"{path}, which is not a readable checkpoint ({first_line})", needed, fix) from error
+        found = f"{path}, which is not a readable checkpoint ({first_line})"
+        raise InputError(found, CHECKPOINT_NEEDED, fix) from error
     parameters = checkpoint.get("hyper_parameters", {}) if isinstance(checkpoint, dict) else {}
     if "taxonomy" not in parameters or "encoder_config" not in parameters:
-        raise InputError(f"{path}, a checkpoint of something else", needed, fix)
+        raise InputError(f"{path}, a checkpoint of something else", CHECKPOINT_NEEDED, fix)
+    return dict(checkpoint)
+
+
+def load_classifier(path: Path, fix: str = "--checkpoint") -> ValueClassifier:
+    """Load the classifier of a checkpoint, in eval mode, on the CPU.
+
+    Raises:
+        InputError: As `read_checkpoint`, or weights or arguments of another version.
+    """
+    checkpoint = read_checkpoint(path, fix)
     try:
-        model = ValueClassifier(**parameters)
+        model = ValueClassifier(**checkpoint["hyper_parameters"])
         model.load_state_dict(checkpoint["state_dict"])
     except (KeyError, TypeError, RuntimeError) as error:
         first_line = str(error).strip().split("\n")[0][:200]
-        raise InputError(f"{path}, a checkpoint of another version ({first_line})", needed, fix) from error
+        found = f"{path}, a checkpoint of another version ({first_line})"
+        raise InputError(found, CHECKPOINT_NEEDED, fix) from error
     return model.eval()

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import torch
 import yaml
 
 from datamodules.errors import InputError
 from datamodules.splits import Splits
-from models.classifier import ValueClassifier, load_classifier
+from models.classifier import ValueClassifier, read_checkpoint
 from train.run_directory import RunDirectory
 
 # Long values that are compared, but not printed.
@@ -26,7 +25,8 @@ def check_same_run(run: RunDirectory, model: ValueClassifier, splits: Splits, ma
         found = f"no {path.name} in {run.checkpoints}"
         needed = "a run that finished an epoch, with --trainer.save_last true"
         raise InputError(found, needed, "start a new run")
-    saved, now = dict(load_classifier(path, fix="--resume").hparams), dict(model.hparams)
+    checkpoint = read_checkpoint(path, fix="--resume")
+    saved, now = checkpoint["hyper_parameters"], dict(model.hparams)
     for name in now:
         if saved.get(name) != now[name]:
             values = "" if name in UNPRINTED else f" ({saved.get(name)!r} in the checkpoint, {now[name]!r} now)"
@@ -37,7 +37,7 @@ def check_same_run(run: RunDirectory, model: ValueClassifier, splits: Splits, ma
             )
     run.require_same_splits(splits.to_dict())
     # Saved at the end of an epoch, whose number counts from 0.
-    n_done = int(torch.load(path, map_location="cpu", weights_only=True)["epoch"]) + 1
+    n_done = int(checkpoint["epoch"]) + 1
     if max_epochs < n_done:
         found = f"max_epochs {max_epochs} for a run with {n_done} epochs done"
         raise InputError(found, f"{n_done} or more", "--trainer.max_epochs")

@@ -1,7 +1,7 @@
 """What is an audit, and what is it given? Scores of pairs in, rows of the audit table out."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -51,6 +51,55 @@ class ScoredView:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Reward:
+    """What one reward model gave both sides of every pair.
+
+    Attributes:
+        name: Name of the reward model.
+        role: `pre` or `post` (before or after it was trained on such preferences), or `none`.
+        values: float64 [n_pairs, 2]; NaN where a side was not scored.
+    """
+
+    name: str
+    role: Literal["pre", "post", "none"]
+    values: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextFeatures:
+    """What was measured on the text of both sides' responses, without any model.
+
+    Attributes:
+        names: Names of the features [n_features].
+        values: float64 [n_pairs, 2, n_features]; NaN where undefined.
+        length_name: The feature that is the length of the response.
+    """
+
+    names: tuple[str, ...]
+    values: Floats
+    length_name: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rewrites:
+    """What became of the pairs that were to be rewritten with their meaning kept.
+
+    Attributes:
+        source: Where the rewrites came from.
+        scored: The pairs of which both sides were rewritten and kept, scored as the originals were.
+        similarity: Cosine similarity of rewritten and original response, float64 [n_kept, 2].
+        n_requested: Sides that were to be rewritten.
+        left_out: Reason -> sides that were not rewritten or not kept; a side whose other side failed counts too.
+    """
+
+    source: str
+    scored: "ScoredPairs"
+    similarity: Floats
+    n_requested: int
+    left_out: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ScoredPairs:
     """One preference data set with the scores of all requested views, aligned by pair.
 
@@ -66,6 +115,9 @@ class ScoredPairs:
         clusters: Number of the prompt, int64 [n_pairs].
         is_tie: Whether neither side is preferred, bool [n_pairs].
         views: Scores by view slug.
+        rewards: What reward models gave, none or several.
+        text_features: What was measured on the responses; None where no audit asked for it.
+        rewrites: The same pairs with rewritten responses; None where no audit asked for them.
     """
 
     dataset: str
@@ -79,6 +131,9 @@ class ScoredPairs:
     clusters: Ints
     is_tie: Bools
     views: dict[str, ScoredView]
+    rewards: tuple[Reward, ...] = ()
+    text_features: TextFeatures | None = None
+    rewrites: Rewrites | None = None
 
     def __post_init__(self) -> None:
         n = len(self.pair_ids)
@@ -97,6 +152,25 @@ class ScoredPairs:
         for slug, view in self.views.items():
             if slug != view.view or view.probabilities.shape != (n, 2, len(self.labels)):
                 raise ValueError(f"view {slug} holds {view.view} with shape {view.probabilities.shape}")
+
+        for reward in self.rewards:
+            if reward.values.shape != (n, 2):
+                raise ValueError(f"reward {reward.name} must have shape ({n}, 2), not {reward.values.shape}")
+        features = self.text_features
+        if features is not None and features.values.shape != (n, 2, len(features.names)):
+            raise ValueError(f"text features must have shape ({n}, 2, {len(features.names)})")
+
+    def scopes(self) -> list[tuple[str, Bools]]:
+        """Return what rows are made for: all pairs (subset ""), then each subset where there are several.
+
+        Returns:
+            Name of the subset, and which pairs are in it, bool [n_pairs].
+        """
+        scopes = [("", np.ones(len(self.pair_ids), dtype=np.bool_))]
+        subsets = [subset for subset in np.unique(self.subsets) if subset]
+        if len(subsets) > 1 or (subsets and (self.subsets == "").any()):
+            scopes += [(str(subset), self.subsets == subset) for subset in subsets]
+        return scopes
 
     def signs(self) -> tuple[Ints, Ints]:
         """Return the columns of the for-labels and of the against-labels, each int64 [n_slugs], in slug order."""

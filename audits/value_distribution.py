@@ -9,7 +9,7 @@ Nothing here removes classifier error (method `cc`, classify and count). Where t
 labels, the method of threshold and probability rows ends in `-uncalibrated`, and a decision means "p above 1/L".
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -67,14 +67,10 @@ class ValueDistribution:
         for view in self.requests():
             if view.slug not in scored.views:
                 raise ValueError(f"view {view.slug} was not scored, only {', '.join(scored.views)}")
-        scopes = [("", np.ones(len(scored.pair_ids), dtype=np.bool_))]
-        subsets = [subset for subset in np.unique(scored.subsets) if subset]
-        if len(subsets) > 1 or (subsets and (scored.subsets == "").any()):
-            scopes += [(str(subset), scored.subsets == subset) for subset in subsets]
         corrected, published = scored.views[self.view.slug], scored.views[self.published_view.slug]
         same = {"audit": self.name, "dataset": scored.dataset, "taxonomy": scored.taxonomy}
         rows: Rows = []
-        for subset, inside in scopes:
+        for subset, inside in scored.scopes():
             scope = same | {"subset": subset}
             rows += _with(_corrected(scored, corrected, inside), scope | {"mode": "corrected"})
             rows += _with(_published(scored, published, inside), scope | {"mode": "as_published"})
@@ -90,24 +86,30 @@ def _corrected(scored: ScoredPairs, view: ScoredView, inside: Bools) -> Rows:
         if not len(pairs):
             continue
         clusters = scored.clusters[pairs]
-        both = [_measures(scored, view, pairs, side) for side in (0, 1)]
-        for name, measures in zip(sides, both, strict=True):
-            columns = {"slice": name, "spec": "pooled-clustered"}
-            rows += [row | columns for m in measures for row in _rate_rows(m, clusters)]
-        if not tie:
-            columns = {"slice": "chosen-rejected", "spec": "within"}
-            for chosen, rejected in zip(*both, strict=True):
-                differences = chosen.values - rejected.values
-                estimate = clustered_mean(differences, clusters).within(-chosen.width, chosen.width)
-                unanimous = unanimous_p_value(differences, estimate.n_clusters)
-                p_value = np.where(np.isnan(unanimous), estimate.p_value, unanimous)
-                adjusted = holm(p_value)
-                named = columns | {"metric": f"{chosen.metric}_difference", "method": chosen.method}
-                rows += [
-                    row | named | {"p_value": p_value[k], "p_adjusted": adjusted[k]}
-                    for k, row in enumerate(_rows(estimate, chosen.features))
-                ]
+        # One measure at a time: a large data set has millions of responses.
+        first, second = (_measures(scored, view, pairs, side) for side in (0, 1))
+        for chosen, rejected in zip(first, second, strict=True):
+            for name, measure in zip(sides, (chosen, rejected), strict=True):
+                columns = {"slice": name, "spec": "pooled-clustered"}
+                rows += [row | columns for row in _rate_rows(measure, clusters)]
+            if not tie:
+                rows += _difference_rows(chosen, rejected, clusters)
     return rows
+
+
+def _difference_rows(chosen: "_Measure", rejected: "_Measure", clusters: np.ndarray) -> Rows:
+    """Rows of one measure of chosen minus rejected, paired; Holm over its features."""
+    differences = chosen.values - rejected.values
+    estimate = clustered_mean(differences, clusters).within(-chosen.width, chosen.width)
+    unanimous = unanimous_p_value(differences, estimate.n_clusters)
+    p_value = np.where(np.isnan(unanimous), estimate.p_value, unanimous)
+    adjusted = holm(p_value)
+    columns = {"slice": "chosen-rejected", "spec": "within", "method": chosen.method}
+    columns["metric"] = f"{chosen.metric}_difference"
+    return [
+        row | columns | {"p_value": p_value[k], "p_adjusted": adjusted[k]}
+        for k, row in enumerate(_rows(estimate, chosen.features))
+    ]
 
 
 def _published(scored: ScoredPairs, view: ScoredView, inside: Bools) -> Rows:
@@ -162,24 +164,21 @@ class _Measure:
         return 1 - self.low
 
 
-def _measures(scored: ScoredPairs, view: ScoredView, pairs: np.ndarray, side: int) -> list[_Measure]:
+def _measures(scored: ScoredPairs, view: ScoredView, pairs: np.ndarray, side: int) -> Iterator[_Measure]:
     """Measure one side of some pairs; signed values add their net = for - against as measures of their own."""
     mark = "" if scored.calibrated else "-uncalibrated"
     decisions = view.decisions[pairs, side].astype(np.float64)
     probabilities = view.probabilities[pairs, side]
-    measures = [
-        _Measure("prevalence", f"cc{mark}", scored.labels, decisions, rate=True),
-        _Measure("top1_share", "cc", scored.labels, _top1(probabilities), rate=True),
-        _Measure("mean_probability", f"mean{mark}", scored.labels, probabilities, rate=False),
-    ]
+    prevalence = _Measure("prevalence", f"cc{mark}", scored.labels, decisions, rate=True)
+    mean = _Measure("mean_probability", f"mean{mark}", scored.labels, probabilities, rate=False)
+    yield prevalence
+    yield _Measure("top1_share", "cc", scored.labels, _top1(probabilities), rate=True)
+    yield mean
     if scored.signed:
         plus, minus = scored.signs()
         nets = [f"{slug}-net" for slug in scored.slugs]
-        measures += [
-            _Measure(m.metric, m.method, nets, m.values[:, plus] - m.values[:, minus], rate=False, low=-1.0)
-            for m in (measures[0], measures[2])
-        ]
-    return measures
+        for m in (prevalence, mean):
+            yield _Measure(m.metric, m.method, nets, m.values[:, plus] - m.values[:, minus], rate=False, low=-1.0)
 
 
 def _top1(probabilities: Floats) -> Floats:

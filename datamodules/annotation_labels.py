@@ -5,6 +5,7 @@ from typing import Any
 from datamodules.annotated_text import UNKNOWN
 from datamodules.annotation_tally import AnnotationTally
 from datamodules.errors import InputError
+from datamodules.files import is_unicode
 from datamodules.tabular import cell_text
 from datamodules.taxonomy import Taxonomy
 
@@ -32,6 +33,8 @@ def label_list(cell: Any, place: str) -> list[str]:
     entries = cell.split(";") if isinstance(cell, str) else cell
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise InputError(f"{cell!r} as {place}", "a list of labels", "correct the file")
+    if not all(map(is_unicode, entries)):
+        raise InputError(f"half a surrogate pair in {place}", "labels that are Unicode", "correct the file")
     return list(dict.fromkeys(entry.strip() for entry in entries if entry.strip()))
 
 

@@ -12,12 +12,13 @@ from datamodules.annotation_tally import AnnotationTally
 from datamodules.dialogue import Turn, render_turns
 from datamodules.errors import InputError
 from datamodules.read_report import ReadReport
-from datamodules.tabular import Table, cell_text, read_csv, read_jsonl, read_tsv
+from datamodules.tabular import Table, cell_text, read_csv, read_jsonl, read_tsv, some_of
 from datamodules.taxonomy import Taxonomy
 
 Reading = tuple[tuple[AnnotatedText, ...], ReadReport]
 
 SAMPLE = Path(__file__).parent / "samples" / "sample-annotations.jsonl"
+SAMPLE_AGREEMENT = SAMPLE.with_name("sample-agreement.jsonl")
 FIX = "name the file with --data.path, or set --data.root (IMPRINT_DATA) to a data root"
 _ID = "Argument ID"
 _BOB_ROLES = re.compile(r"^(Human|Bob):", re.MULTILINE)
@@ -35,7 +36,7 @@ def read_value_imprint(path: Path, taxonomy: Taxonomy) -> Reading:
     require_sign(taxonomy, signed=False, layout="value-imprint")
     table = read_csv(path, FIX)
     table.require(("Text", "Label"), FIX)
-    tally = AnnotationTally("value-imprint", taxonomy, [path], len(table.rows), has_own_ids=False)
+    tally = AnnotationTally("value-imprint", taxonomy, [path], len(table.rows), has_own_ids=False, fix=FIX)
     for number, row in enumerate(table.rows, 1):
         text, label = cell_text(row["Text"]), cell_text(row["Label"])
         slug = taxonomy.resolve(label)
@@ -48,8 +49,8 @@ def read_value_imprint(path: Path, taxonomy: Taxonomy) -> Reading:
             tally.drop("unknown label")
         else:
             labels = [1 if other == slug else UNKNOWN for other in taxonomy.slugs]
-            tally.keep(f"value-imprint-{number}", text, labels, dialogue_group(text))
-    return tally.finish(FIX)
+            tally.keep(number, f"value-imprint-{number}", text, labels)
+    return tally.finish()
 
 
 def read_fulcra(path: Path, taxonomy: Taxonomy) -> Reading:
@@ -68,7 +69,7 @@ def read_fulcra(path: Path, taxonomy: Taxonomy) -> Reading:
     require_sign(taxonomy, signed=True, layout="fulcra")
     table = read_jsonl(path, FIX)
     table.require(("dialogue", "value_types"), FIX)
-    tally = AnnotationTally("fulcra", taxonomy, [path], len(table.rows), has_own_ids=False)
+    tally = AnnotationTally("fulcra", taxonomy, [path], len(table.rows), has_own_ids=False, fix=FIX)
     for number, row in enumerate(table.rows, 1):
         dialogue, entries = cell_text(row.get("dialogue")), row.get("value_types")
         text = _render_bob(dialogue)
@@ -80,8 +81,8 @@ def read_fulcra(path: Path, taxonomy: Taxonomy) -> Reading:
             tally.drop("no labels")
         else:
             written = label_list(entries, f"value_types of row {number} of {path}")
-            tally.keep(f"fulcra-{number}", text, listed_labels(written, tally), dialogue_group(text))
-    return tally.finish(FIX)
+            tally.keep(number, f"fulcra-{number}", text, listed_labels(written, tally))
+    return tally.finish()
 
 
 def read_valueeval(arguments: Path, labels: Path, taxonomy: Taxonomy) -> Reading:
@@ -99,9 +100,9 @@ def read_valueeval(arguments: Path, labels: Path, taxonomy: Taxonomy) -> Reading
     arguments_table, labels_table = read_tsv(arguments, FIX), read_tsv(labels, FIX)
     arguments_table.require((_ID, "Conclusion", "Stance", "Premise"), FIX)
     rows, labels_by_id = _by_id(arguments_table), _by_id(labels_table)
-    tally = AnnotationTally("valueeval", taxonomy, [arguments, labels], len(rows), has_own_ids=True)
+    tally = AnnotationTally("valueeval", taxonomy, [arguments, labels], len(rows), has_own_ids=True, fix=FIX)
     columns = _value_columns(labels_table, taxonomy, tally)
-    for text_id, row in rows.items():
+    for number, (text_id, row) in enumerate(rows.items(), 1):
         premise, stance, conclusion = (cell_text(row[name]) for name in ("Premise", "Stance", "Conclusion"))
         marks = labels_by_id.get(text_id)
         if not premise:
@@ -110,10 +111,10 @@ def read_valueeval(arguments: Path, labels: Path, taxonomy: Taxonomy) -> Reading
             tally.drop("no labels")
         else:
             states = [bit(marks[columns[slug]], f"{columns[slug]} of {text_id} in {labels}") for slug in taxonomy.slugs]
-            tally.keep(text_id, f"{premise} {stance}: {conclusion}", states, dialogue_group(conclusion))
+            tally.keep(number, text_id, f"{premise} {stance}: {conclusion}", states, dialogue_group(conclusion))
     if n_unused := sum(text_id not in rows for text_id in labels_by_id):
         tally.notes["labels without an argument"] = n_unused
-    return tally.finish(FIX)
+    return tally.finish()
 
 
 def read_sample(taxonomy: Taxonomy, path: Path = SAMPLE) -> Reading:
@@ -125,7 +126,7 @@ def read_sample(taxonomy: Taxonomy, path: Path = SAMPLE) -> Reading:
     require_sign(taxonomy, signed=False, layout="sample")
     table = read_jsonl(path, "--data.name")
     table.require(("text_id", "group_id", "labels", "text"), "--data.name")
-    tally = AnnotationTally("sample", taxonomy, [path], len(table.rows), has_own_ids=True)
+    tally = AnnotationTally("sample", taxonomy, [path], len(table.rows), has_own_ids=True, fix="--data.name")
     for number, row in enumerate(table.rows, 1):
         text_id, group_id, text = (cell_text(row.get(name)) for name in ("text_id", "group_id", "text"))
         if not text:
@@ -134,8 +135,8 @@ def read_sample(taxonomy: Taxonomy, path: Path = SAMPLE) -> Reading:
             tally.drop("no labels")
         else:
             written = label_list(row["labels"], f"labels of row {number} of {path}")
-            tally.keep(text_id, text, listed_labels(written, tally), group_id or dialogue_group(text))
-    return tally.finish("--data.name")
+            tally.keep(number, text_id, text, listed_labels(written, tally), group_id)
+    return tally.finish()
 
 
 def _render_bob(dialogue: str) -> str | None:
@@ -160,7 +161,7 @@ def _value_columns(table: Table, taxonomy: Taxonomy, tally: AnnotationTally) -> 
             tally.unknown_labels[column] = sum(row[column].strip() == "1" for row in table.rows)
     if missing := [value.name for value in taxonomy.values if value.slug not in columns]:
         raise InputError(
-            f"no column {', '.join(missing)} in {table.path} (its columns: {', '.join(table.columns)})",
+            f"no column {', '.join(missing)} in {table.path} (its columns: {some_of(table.columns)})",
             f"a column for each value of taxonomy {taxonomy.name}",
             f"{FIX}, or choose the taxonomy with --data.taxonomy",
         )

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datamodules.annotated_text import UNKNOWN, AnnotatedText, dialogue_group
+from datamodules.annotated_text import UNKNOWN, AnnotatedText
 from datamodules.annotation_labels import label_list, listed_labels, signed_states, state
 from datamodules.annotation_tally import AnnotationTally
 from datamodules.errors import InputError
 from datamodules.read_report import ReadReport
-from datamodules.tabular import Table, cell_text, is_missing, read_table_file
+from datamodules.tabular import Table, cell_text, is_missing, read_table_file, some_of
 from datamodules.taxonomy import Taxonomy
 
 FIX = "correct the file, or name another with --data.path"
@@ -55,7 +55,7 @@ def read_table(
     for what, column in named.items():
         if column is not None:
             table.require((column,), f"--data.{what}_column, or --data.path")
-    tally = AnnotationTally(path.stem, taxonomy, [path], len(table.rows), has_own_ids=id_column is not None)
+    tally = AnnotationTally(path.stem, taxonomy, [path], len(table.rows), has_own_ids=id_column is not None, fix=FIX)
     taken = [column for column in named.values() if column is not None]
     labels_of = _label_reader(table, label_column, taken, tally)
     for number, row in enumerate(table.rows, 1):
@@ -72,8 +72,8 @@ def read_table(
             tally.drop("no labels")
             continue
         group = cell_text(row.get(group_column)) if group_column else ""
-        tally.keep(_row_id(row, number, id_column, path), text, labels, group or dialogue_group(text))
-    return tally.finish(FIX)
+        tally.keep(number, _row_id(row, number, id_column, path), text, labels, group)
+    return tally.finish()
 
 
 def _row_id(row: dict[str, Any], number: int, id_column: str | None, path: Path) -> str:
@@ -103,7 +103,7 @@ def _label_reader(
         return lambda row, number: _states(row, columns, tally.taxonomy, f"row {number} of {table.path}")
     if label_column is None and (_LIST_COLUMN not in table.columns or _LIST_COLUMN in taken):
         raise InputError(
-            f"no label column in {table.path} (its columns: {', '.join(table.columns)})",
+            f"no label column in {table.path} (its columns: {some_of(table.columns)})",
             f"columns named by values of taxonomy {tally.taxonomy.name} ({', '.join(tally.taxonomy.slugs)}), "
             f"or a column {_LIST_COLUMN} that lists them",
             "--data.label_column, --data.taxonomy or --data.path",

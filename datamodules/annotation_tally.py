@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from datamodules.annotated_text import UNKNOWN, AnnotatedText, merged_labels, without_contradictions
+from datamodules.annotated_text import UNKNOWN, AnnotatedText, dialogue_group, merged_labels, without_contradictions
 from datamodules.dialogue import normalise
+from datamodules.encoding_damage import is_damaged
 from datamodules.errors import InputError
 from datamodules.files import file_digest, is_unicode
 from datamodules.read_report import ReadReport
 from datamodules.taxonomy import Taxonomy
+from datamodules.text_length import require_length
 
 CONTRADICTIONS = "values said to be held and opposed in one text (set to unknown)"
 
@@ -30,6 +32,7 @@ class AnnotationTally:
         paths: Files read.
         n_read: Rows in the files.
         has_own_ids: Whether the rows carry ids; decides how repeated texts are settled.
+        fix: The setting that names the file; becomes the `fix` of errors.
     """
 
     source: str
@@ -37,39 +40,46 @@ class AnnotationTally:
     paths: Sequence[Path]
     n_read: int
     has_own_ids: bool
+    fix: str
     texts: list[AnnotatedText] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
     unknown_labels: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     label_counts_read: Counter[str] = field(default_factory=Counter)
+    damaged_rows: list[int] = field(default_factory=list)
 
     def drop(self, reason: str) -> None:
         """Count a row that is not kept."""
         self.dropped[reason] += 1
 
-    def keep(self, text_id: str, text: str, labels: Sequence[int], group_id: str) -> None:
+    def keep(self, number: int, text_id: str, text: str, labels: Sequence[int], group_id: str = "") -> None:
         """Keep a row; for and against of one value at once are counted and set to unknown.
 
         Args:
+            number: Number of the row, from 1.
             text_id: Id of the row.
             text: Its text.
             labels: As written, aligned to `taxonomy.labels`.
-            group_id: Its group.
+            group_id: Its group; empty for `dialogue_group` of the text.
+
+        Raises:
+            InputError: A text of more than a million characters.
         """
-        if not is_unicode(text):
-            self.drop("half a surrogate pair in the text")
+        require_length(text, f"row {number} of {self._files()}", self.fix)
+        if not all(map(is_unicode, (text, text_id, group_id))):
+            self.drop("half a surrogate pair in text, id or group")
             return
+        if is_damaged(text):
+            self.damaged_rows.append(number)
         written = tuple(labels)
         self.label_counts_read.update(
             label for label, state in zip(self.taxonomy.labels, written, strict=True) if state == 1
         )
+        group_id = group_id or dialogue_group(text)
         self.texts.append(AnnotatedText(text_id, text, self._consistent(written), group_id, self.source))
 
-    def finish(self, fix: str) -> tuple[tuple[AnnotatedText, ...], ReadReport]:
+    def finish(self) -> tuple[tuple[AnnotatedText, ...], ReadReport]:
         """Settle repeated texts and return the texts with the report.
-
-        Args:
-            fix: The setting that names the file; becomes the `fix` of errors.
 
         Raises:
             InputError: An id twice, no row kept, or no label that the taxonomy knows.
@@ -77,8 +87,8 @@ class AnnotationTally:
         doubled = [text_id for text_id, count in Counter(text.text_id for text in self.texts).items() if count > 1]
         if doubled:
             shown = ", ".join(doubled[:5]) + (f" and {len(doubled) - 5} more" if len(doubled) > 5 else "")
-            raise InputError(f"ids that occur twice in {self._files()}: {shown}", "one row per id", fix)
-        self._require_positives(fix)
+            raise InputError(f"ids that occur twice in {self._files()}: {shown}", "one row per id", self.fix)
+        self._require_positives()
         n_duplicates, n_conflicts = self._count_repeats()
         texts = tuple(self.texts) if self.has_own_ids else self._merge_repeats()
         report = ReadReport(
@@ -91,6 +101,8 @@ class AnnotationTally:
             n_duplicate_texts=n_duplicates,
             n_conflicting_texts=n_conflicts,
             notes=dict(self.notes),
+            n_damaged_texts=len(self.damaged_rows),
+            first_damaged_row=self.damaged_rows[0] if self.damaged_rows else None,
             label_counts_read={label: self.label_counts_read[label] for label in self.taxonomy.labels},
             label_counts=_label_counts(texts, self.taxonomy.labels),
         )
@@ -108,7 +120,7 @@ class AnnotationTally:
             self.notes[CONTRADICTIONS] += n_changed // 2
         return consistent
 
-    def _require_positives(self, fix: str) -> None:
+    def _require_positives(self) -> None:
         unknown = ", ".join(f"{label} ({count})" for label, count in self.unknown_labels.items())
         if unknown and not self.label_counts_read:
             accepted = ", ".join(value.name for value in self.taxonomy.values)
@@ -119,9 +131,11 @@ class AnnotationTally:
             )
         if not self.texts:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items()) or "no rows"
-            raise InputError(f"nothing to keep in {self._files()} ({reasons})", "at least one text with labels", fix)
+            raise InputError(
+                f"nothing to keep in {self._files()} ({reasons})", "at least one text with labels", self.fix
+            )
         if not self.label_counts_read:
-            raise InputError(f"no label that holds in any row of {self._files()}", "at least one", fix)
+            raise InputError(f"no label that holds in any row of {self._files()}", "at least one", self.fix)
 
     def _count_repeats(self) -> tuple[int, int]:
         seen: dict[str, list[tuple[int, ...]]] = {}

@@ -4,7 +4,8 @@ Tokens are kept in a memory-mapped Arrow file under a cache folder, named by a d
 """
 
 import hashlib
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +13,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datamodules.dialogue import Dialogue, view_parts
+from datamodules.dialogue import view_parts
+from datamodules.errors import InputError
 from datamodules.files import digest_of, whole_file
-from datamodules.preferences import PreferenceData
+from datamodules.portions import portions
+from datamodules.preference_data import ContentDigest, PreferenceData
+from datamodules.preference_pairs import PreferencePair
 from datamodules.tokenise import Tokeniser
 from datamodules.views import ViewRequest
 
 # Part of the cache key: raise it when tokenisation, views or the layout of the cached tables change.
-LAYOUT = 1
+LAYOUT = 2
+
+# Rows of the index that are made together.
+PAIRS_AT_ONCE = 10_000
+
+TOKENS_SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("length", pa.int64()), ("text_id", pa.string())])
+_NAMES = ("dataset", "subset", "pair_id", "side", "view", "cluster_id", "text_id")
+INDEX_SCHEMA = pa.schema([*((name, pa.string()) for name in _NAMES), ("truncated", pa.bool_())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +41,7 @@ class AuditCorpus:
         data: The preference data.
         views: The views.
         input_ids: Token ids of each distinct sequence, Arrow list<int32> [n_sequences], memory-mapped.
-        text_ids: Digest of each distinct sequence, 16 hex digits [n_sequences].
+        text_ids: Digest of each distinct sequence, 16 hex digits, Arrow string [n_sequences], memory-mapped.
         lengths: Tokens of each distinct sequence, int64 [n_sequences].
         rows: Sequence number per view slug, int64 [n_pairs, 2] (first and second side).
         truncated: Whether the text was cut, per view slug, bool [n_pairs, 2].
@@ -40,36 +51,44 @@ class AuditCorpus:
     data: PreferenceData
     views: tuple[ViewRequest, ...]
     input_ids: pa.ChunkedArray
-    text_ids: np.ndarray
+    text_ids: pa.ChunkedArray
     lengths: np.ndarray
     rows: dict[str, np.ndarray]
     truncated: dict[str, np.ndarray]
     digest: str
 
-    def index(self) -> pa.Table:
-        """One row per (pair, side, view): dataset, subset, pair_id, side, view, cluster_id, text_id, truncated."""
-        pairs = self.data.pairs
-        tables = []
-        for slug, rows in self.rows.items():
-            tables.append(
-                pa.table(
-                    {
-                        "dataset": [self.data.name] * (2 * len(pairs)),
-                        "subset": [pair.subset for pair in pairs for _ in range(2)],
-                        "pair_id": [pair.pair_id for pair in pairs for _ in range(2)],
-                        "side": [side for pair in pairs for side in pair.sides],
-                        "view": [slug] * (2 * len(pairs)),
-                        "cluster_id": [pair.cluster_id for pair in pairs for _ in range(2)],
-                        "text_id": self.text_ids[rows.ravel()],
-                        "truncated": self.truncated[slug].ravel(),
-                    }
-                )
-            )
-        return pa.concat_tables(tables)
+    def write_index(self, path: Path) -> None:
+        """Write one row per (view, pair, side); the columns are those of `INDEX_SCHEMA`."""
+        with whole_file(path) as part, pq.ParquetWriter(part, INDEX_SCHEMA, compression="zstd") as out:
+            for slug in self.rows:
+                for start in range(0, len(self.data.index), PAIRS_AT_ONCE):
+                    out.write_table(self._index_rows(slug, slice(start, start + PAIRS_AT_ONCE)))
+
+    def _index_rows(self, slug: str, pairs: slice) -> pa.Table:
+        index = self.data.index
+        ties = index.is_tie[pairs]
+        n = 2 * len(ties)
+        return pa.table(
+            {
+                "dataset": [self.data.name] * n,
+                "subset": np.repeat(index.subsets[pairs], 2),
+                "pair_id": np.repeat(index.pair_ids[pairs], 2),
+                "side": np.where(ties[:, None], ("a", "b"), ("chosen", "rejected")).ravel(),
+                "view": [slug] * n,
+                "cluster_id": np.repeat(index.cluster_ids[pairs], 2),
+                "text_id": self.text_ids.take(pa.array(self.rows[slug][pairs].ravel())),
+                "truncated": self.truncated[slug][pairs].ravel(),
+            },
+            schema=INDEX_SCHEMA,
+        )
 
 
 def build_corpus(
-    data: PreferenceData, views: Sequence[ViewRequest], tokeniser: Tokeniser, cache_dir: Path
+    data: PreferenceData,
+    views: Sequence[ViewRequest],
+    tokeniser: Tokeniser,
+    cache_dir: Path,
+    on_pairs: Callable[[int], None] | None = None,
 ) -> AuditCorpus:
     """Tokenise a preference data set under all views, or read the result of an earlier run from the cache.
 
@@ -78,9 +97,10 @@ def build_corpus(
         views: What to read of each side; equal views are read once.
         tokeniser: Gives token ids.
         cache_dir: Folder of the cache; created when missing.
+        on_pairs: Called with the number of pairs that were tokenised, for a progress bar; not called for the cache.
 
     Raises:
-        InputError: A view is longer than the encoder can read.
+        InputError: A view is longer than the encoder can read, or the file changed since it was first read.
     """
     views = tuple(dict.fromkeys(views))
     for view in views:
@@ -89,46 +109,105 @@ def build_corpus(
     tokens_path = cache_dir / f"{digest[:32]}.tokens.arrow"
     index_path = cache_dir / f"{digest[:32]}.index.parquet"
     if not (tokens_path.is_file() and index_path.is_file()):
-        _tokenise(data, views, tokeniser, tokens_path, index_path)
+        _tokenise(data, views, tokeniser, tokens_path, index_path, on_pairs)
     tokens = pa.ipc.open_file(pa.memory_map(str(tokens_path))).read_all()
     index = pq.read_table(index_path)
     rows = {v.slug: index[f"{v.slug}/row"].to_numpy().reshape(-1, 2) for v in views}
     truncated = {v.slug: index[f"{v.slug}/truncated"].to_numpy().reshape(-1, 2) for v in views}
     lengths = tokens["length"].to_numpy()
-    text_ids = np.array(tokens["text_id"].to_pylist())
-    return AuditCorpus(data, views, tokens["input_ids"], text_ids, lengths, rows, truncated, digest)
+    return AuditCorpus(data, views, tokens["input_ids"], tokens["text_id"], lengths, rows, truncated, digest)
 
 
 def _tokenise(
-    data: PreferenceData, views: tuple[ViewRequest, ...], tokeniser: Tokeniser, tokens_path: Path, index_path: Path
+    data: PreferenceData,
+    views: tuple[ViewRequest, ...],
+    tokeniser: Tokeniser,
+    tokens_path: Path,
+    index_path: Path,
+    on_pairs: Callable[[int], None] | None,
 ) -> None:
-    """Tokenise and write the two cache files, each whole."""
-    row_of: dict[bytes, int] = {}
-    distinct: list[np.ndarray] = []
-    index: dict[str, np.ndarray] = {}
-    for view in views:
-        dialogues: list[Dialogue] = [side for pair in data.pairs for side in (pair.first, pair.second)]
-        tokens = tokeniser.encode([view_parts(d, view.view) for d in dialogues], view.max_length, view.truncation)
-        rows = np.empty(len(dialogues), dtype=np.int64)
-        for i, ids in enumerate(tokens.ids):
-            array = np.asarray(ids, dtype=np.int32)
-            rows[i] = row_of.setdefault(array.tobytes(), len(distinct))
-            if rows[i] == len(distinct):
-                distinct.append(array)
-        index[f"{view.slug}/row"] = rows
-        index[f"{view.slug}/truncated"] = tokens.truncated
-    table = pa.table(
-        {
-            "input_ids": pa.array(distinct, type=pa.list_(pa.int32())),
-            "length": np.array([len(ids) for ids in distinct], dtype=np.int64),
-            "text_id": [hashlib.sha256(ids.tobytes()).hexdigest()[:16] for ids in distinct],
-        }
-    )
+    """Tokenise and write the two cache files, each whole, holding the tokens of some pairs at a time."""
+    seen = _Seen()
+    rows = {view.slug: array("q") for view in views}
+    truncated = {view.slug: array("b") for view in views}
+    digest = ContentDigest()
     with (
         whole_file(tokens_path) as path,
         pa.OSFile(str(path), "wb") as sink,
-        pa.ipc.new_file(sink, table.schema) as out,
+        pa.ipc.new_file(sink, TOKENS_SCHEMA) as out,
     ):
-        out.write_table(table)
+        for pairs in portions(data.read(), _n_characters):
+            for pair in pairs:
+                digest.add(pair)
+            dialogues = [side for pair in pairs for side in (pair.first, pair.second)]
+            for view in views:
+                tokens = tokeniser.encode(
+                    [view_parts(d, view.view) for d in dialogues], view.max_length, view.truncation
+                )
+                truncated[view.slug].frombytes(tokens.truncated.tobytes())
+                out.write_table(_new_sequences(tokens.ids, seen, rows[view.slug]))
+            if on_pairs is not None:
+                on_pairs(len(pairs))
+        if digest.hexdigest() != data.digest:
+            found = f"other pairs in {data.name} than when it was first read"
+            raise InputError(found, "files that stay as they are during a run", "start again")
+    index = {f"{slug}/row": np.frombuffer(column, dtype=np.int64) for slug, column in rows.items()}
+    index |= {f"{slug}/truncated": np.frombuffer(column, dtype=np.bool_) for slug, column in truncated.items()}
     with whole_file(index_path) as path:
         pq.write_table(pa.table(index), path)
+
+
+def _n_characters(pair: PreferencePair) -> int:
+    return sum(len(turn.text) for dialogue in (pair.first, pair.second) for turn in dialogue.turns)
+
+
+class _Seen:
+    """Which sequences were seen, and in which row: 16 bytes a sequence, where a dict needs ten times as much."""
+
+    def __init__(self) -> None:
+        self._digests = np.empty(0, dtype=np.uint64)
+        self._rows = np.empty(0, dtype=np.int64)
+
+    def add(self, digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Add the sequences of a chunk.
+
+        Args:
+            digests: uint64 [n], in order, with repeats.
+
+        Returns:
+            The row of each, int64 [n], and where those that are new stand first in `digests`, int64, in order.
+        """
+        distinct, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
+        places = np.searchsorted(self._digests, distinct)
+        known = np.zeros(len(distinct), dtype=np.bool_)
+        inside = places < len(self._digests)
+        known[inside] = self._digests[places[inside]] == distinct[inside]
+        rows = np.empty(len(distinct), dtype=np.int64)
+        rows[known] = self._rows[places[known]]
+        # Numbered in the order in which they come.
+        new = np.flatnonzero(~known)
+        new = new[np.argsort(first[new])]
+        rows[new] = len(self._rows) + np.arange(len(new))
+        self._digests = np.insert(self._digests, places[~known], distinct[~known])
+        self._rows = np.insert(self._rows, places[~known], rows[~known])
+        return rows[inverse], first[new]
+
+
+def _digest(ids: list[int]) -> bytes:
+    """Return 64 bits of a sequence's sha256: two of a million sequences share them with chance 3e-8."""
+    return hashlib.sha256(np.asarray(ids, dtype=np.int32).tobytes()).digest()[:8]
+
+
+def _new_sequences(sequences: list[list[int]], seen: _Seen, rows: "array[int]") -> pa.Table:
+    """Append the row of every sequence to `rows` and return those that were not seen before."""
+    digests = [_digest(ids) for ids in sequences]
+    own_rows, new = seen.add(np.frombuffer(b"".join(digests), dtype=np.uint64))
+    rows.frombytes(own_rows.tobytes())
+    return pa.table(
+        {
+            "input_ids": [sequences[i] for i in new],
+            "length": [len(sequences[i]) for i in new],
+            "text_id": [digests[i].hex() for i in new],
+        },
+        schema=TOKENS_SCHEMA,
+    )

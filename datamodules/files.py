@@ -1,5 +1,6 @@
 """How are files read strictly and written whole?"""
 
+import codecs
 import gzip
 import hashlib
 import json
@@ -9,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from datamodules.errors import InputError
 
@@ -51,6 +52,57 @@ def require_file(path: Path, fix: str) -> Path:
     return path
 
 
+# A row above this is no row of text: a file without line breaks, or something pasted into one.
+MOST_ROW_BYTES = 16 * 2**20
+
+
+@contextmanager
+def open_bytes(path: Path, fix: str) -> Iterator[IO[bytes]]:
+    """Open a file for reading bytes, gunzipped when its name ends in .gz.
+
+    Raises:
+        InputError: No such file, or (also later, while it is read) not gzip though named .gz.
+    """
+    require_file(path, fix)
+    if path.suffix != ".gz":
+        with path.open("rb") as file:
+            yield file
+        return
+    try:
+        with gzip.open(path, "rb") as unzipped:
+            yield unzipped  # type: ignore[misc]  # GzipFile is a binary file in all but name
+    except gzip.BadGzipFile as error:
+        found = f"{path}, which is not a whole gzip file ({error})"
+        raise InputError(found, "a gzip file", f"drop the ending .gz if it is a plain file, or {fix}") from error
+    except (EOFError, zlib.error) as error:
+        raise InputError(f"{path}, which is not a whole gzip file ({error})", "a gzip file", fix) from error
+
+
+def iter_lines(path: Path, fix: str) -> Iterator[tuple[int, str]]:
+    """Yield the number, from 1, and the text of each line with its line break; a byte order mark is no text.
+
+    Raises:
+        InputError: As `open_bytes`, a line above 16 MiB, or not UTF-8 (the line is named).
+    """
+    with open_bytes(path, fix) as file:
+        number = 0
+        while line := file.readline(MOST_ROW_BYTES + 1):
+            number += 1
+            if len(line) > MOST_ROW_BYTES:
+                found = f"{path}, line {number}, which is longer than {MOST_ROW_BYTES // 2**20} MiB"
+                raise InputError(found, "one row a line", f"cut or remove that row, or {fix}")
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+                # The first line of an archive may happen to be UTF-8.
+                if line.startswith(tuple(_SIGNATURES)):
+                    raise not_utf8(path, number, line, fix)
+            try:
+                text = line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise not_utf8(path, number, line if number == 1 else b"", fix) from error
+            yield number, text
+
+
 def read_text(path: Path, fix: str) -> str:
     """Read a UTF-8 text file (gunzipped when its name ends in .gz).
 
@@ -61,55 +113,38 @@ def read_text(path: Path, fix: str) -> str:
     Raises:
         InputError: No such file, not gzip though named .gz, or not UTF-8 (the line is named).
     """
-    data = require_file(path, fix).read_bytes()
-    if path.suffix == ".gz":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path}, which is not a whole gzip file ({error})", "a gzip file", fix) from error
+    with open_bytes(path, fix) as file:
+        data = file.read()
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"bytes that are not UTF-8 in {path}, line {line}", "UTF-8 text", f"re-encode the file as UTF-8, or {fix}"
-        ) from error
+        raise not_utf8(path, data.count(b"\n", 0, error.start) + 1, data, fix) from error
 
 
-def read_json_lines(path: Path, fix: str) -> list[dict[str, Any]]:
-    """Read one JSON object a line; blank lines are passed over.
+# First bytes -> what such a file is and what to do with it.
+_SIGNATURES = {
+    b"\x1f\x8b": ("gzip", "give its name the ending .gz"),
+    b"PK\x03\x04": ("a zip archive", "unpack it"),
+    b"PAR1": ("parquet", "give its name the ending .parquet"),
+    codecs.BOM_UTF32_LE: ("UTF-32", "re-encode it: iconv -f UTF-32 -t UTF-8"),
+    codecs.BOM_UTF16_LE: ("UTF-16", "re-encode it: iconv -f UTF-16 -t UTF-8"),
+    codecs.BOM_UTF16_BE: ("UTF-16", "re-encode it: iconv -f UTF-16 -t UTF-8"),
+}
 
-    Raises:
-        InputError: As `read_text`, or a line that is not a JSON object (the line is named).
+
+def not_utf8(path: Path, line: int, start: bytes, fix: str) -> InputError:
+    """Return the error for a file with bytes that are not UTF-8, with a guess at what it is.
+
+    Args:
+        path: The file.
+        line: The first line with such bytes, from 1.
+        start: First bytes of the file; empty where they are known to be text.
+        fix: The setting that names the file.
     """
-    rows = []
-    for number, line in enumerate(read_text(path, fix).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            found = f"{path}, line {number}, is not JSON ({_first_line(error)})"
-            raise InputError(found, "one JSON object a line", fix) from error
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, line {number}, is a JSON {type(row).__name__}", "one JSON object a line", fix)
-        rows.append(row)
-    return rows
-
-
-def read_json_array(path: Path, fix: str) -> list[dict[str, Any]]:
-    """Read a JSON file that holds one array of objects.
-
-    Raises:
-        InputError: As `read_text`, or the file is not an array of objects.
-    """
-    try:
-        rows = json.loads(read_text(path, fix))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}, which is not JSON ({_first_line(error)})", "a JSON array of objects", fix) from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise InputError(f"{path}, which is not an array of objects", "a JSON array of objects", fix)
-    return rows
+    known = next((what for signature, what in _SIGNATURES.items() if start.startswith(signature)), None)
+    guess = f", which looks like {known[0]}" if known else ""
+    mend = known[1] if known else "re-encode it as UTF-8 (often: iconv -f WINDOWS-1252 -t UTF-8)"
+    return InputError(f"bytes that are not UTF-8 in {path}, line {line}{guess}", "UTF-8 text", f"{mend}, or {fix}")
 
 
 def read_json(path: Path, fix: str) -> Any:
@@ -121,7 +156,8 @@ def read_json(path: Path, fix: str) -> Any:
     try:
         return json.loads(read_text(path, fix))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}, which is not JSON ({_first_line(error)})", "a JSON file", fix) from error
+        why = str(error).strip().split("\n")[0][:120]
+        raise InputError(f"{path}, which is not JSON ({why})", "a JSON file", fix) from error
 
 
 def drop_torn_line(path: Path) -> None:
@@ -153,10 +189,6 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0][:120]
 
 
 def file_digest(path: Path) -> str:

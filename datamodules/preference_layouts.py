@@ -12,6 +12,7 @@ from typing import Any
 
 from datamodules.dialogue import Dialogue, DialogueError, Turn, parse_hh, parse_markdown_roles, parse_turns
 from datamodules.errors import Rejected
+from datamodules.text_length import MAX_CHARACTERS
 
 Row = dict[str, Any]
 
@@ -57,10 +58,13 @@ def string_of(value: Any) -> str:
     """Return a cell's text.
 
     Raises:
-        RowError: `not-a-string` (None and NaN too), or `not-unicode` for lone surrogates, which no UTF-8 file can hold.
+        RowError: `not-a-string` (None and NaN too), `above-a-million-characters`, or `not-unicode` for lone surrogates,
+            which no UTF-8 file can hold.
     """
     if not isinstance(value, str):
         raise RowError("not-a-string")
+    if len(value) > MAX_CHARACTERS:
+        raise RowError("above-a-million-characters")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:

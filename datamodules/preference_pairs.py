@@ -1,14 +1,20 @@
 """What is a preference pair, and what is unusual about a set of them?"""
 
+import hashlib
 import textwrap
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from datamodules.dialogue import Dialogue, normalise, view_parts
+from datamodules.encoding_damage import is_damaged
 from datamodules.files import digest_of
+
+SIDES = ("chosen", "rejected", "a", "b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,8 @@ class PairCounts:
     """Both normalised texts, in this order, already occurred in an earlier pair."""
     n_repeated_prompts: int
     """The normalised prompt of the first side already occurred in an earlier pair."""
+    n_damaged_pairs: int
+    """A side looks decoded with the wrong encoding (`datamodules.encoding_damage`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,8 @@ class PreferenceReport(PairCounts):
     """Rows in the files; `n_pairs` exceeds it where one row holds several pairs."""
     unparsable: dict[str, int]
     """Reason -> rows that state no pair and were left out."""
+    n_other_part: int
+    """Pairs that were left out because their prompt is in the other part of the data (`datamodules.parts`)."""
     subsets: dict[str, PairCounts]
     """The counts within each subset; empty where the data set has no subsets."""
 
@@ -76,22 +86,73 @@ class PreferenceReport(PairCounts):
         if self.unparsable:
             reasons = ", ".join(f"{reason} {n:,}" for reason, n in self.unparsable.items())
             lines.append(f"{sum(self.unparsable.values()):,} rows left out: {reasons}")
+        if self.n_other_part:
+            lines.append(f"{self.n_other_part:,} pairs in the other part of the data, not read here")
         lines += [f"{name}: {_describe(counts)}" for name, counts in self.subsets.items()]
         return [part for line in lines for part in textwrap.wrap(line, width=100, subsequent_indent="    ")]
 
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What the counts need of one pair, so that texts are rendered and folded once."""
+    """What the counts need of one pair; keys are 64-bit digests, of which a million meet with chance 3e-8."""
 
     sides: tuple[str, str]
-    cluster_id: str
+    cluster_key: int
     is_identical: bool
     prompts_differ: bool
     has_repeated_roles: bool
     empty_sides: tuple[str, ...]
-    pair_key: str
-    prompt_key: str
+    pair_key: int
+    prompt_key: int
+    is_damaged: bool
+
+
+class _Tally:
+    """Running counts of one scope: a few numbers and three 8-byte keys a pair."""
+
+    def __init__(self) -> None:
+        self._n: Counter[str] = Counter()
+        self._empty: dict[str, int] = {}
+        self._clusters, self._pairs, self._prompts = array("Q"), array("Q"), array("Q")
+
+    def add(self, facts: _Facts) -> None:
+        """Count one pair."""
+        self._n["pairs"] += 1
+        self._n["ties"] += facts.sides == ("a", "b")
+        self._n["identical"] += facts.is_identical
+        self._n["prompts_differ"] += facts.prompts_differ
+        self._n["repeated_roles"] += facts.has_repeated_roles
+        self._n["damaged"] += facts.is_damaged
+        for side in facts.sides:
+            self._empty[side] = self._empty.get(side, 0) + (side in facts.empty_sides)
+        self._clusters.append(facts.cluster_key)
+        self._pairs.append(facts.pair_key)
+        self._prompts.append(facts.prompt_key)
+
+    def counts(self) -> dict[str, Any]:
+        """Return the fields of `PairCounts`."""
+        n = self._n["pairs"]
+        return {
+            "n_pairs": n,
+            "n_ties": self._n["ties"],
+            "n_clusters": _n_distinct(self._clusters),
+            "n_identical_pairs": self._n["identical"],
+            "n_prompts_differ": self._n["prompts_differ"],
+            "n_repeated_roles": self._n["repeated_roles"],
+            "n_empty_responses": {side: self._empty[side] for side in SIDES if side in self._empty},
+            "n_duplicate_pairs": n - _n_distinct(self._pairs),
+            "n_repeated_prompts": n - _n_distinct(self._prompts),
+            "n_damaged_pairs": self._n["damaged"],
+        }
+
+
+def _n_distinct(keys: "array[int]") -> int:
+    return len(np.unique(np.frombuffer(keys, dtype=np.uint64)))
+
+
+def key_of(text: str) -> int:
+    """Return a 64-bit digest of a text, to count distinct ones: two of a million meet with chance 3e-8."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big")
 
 
 def cluster_of(dialogue: Dialogue) -> str:
@@ -105,24 +166,39 @@ def cluster_of(dialogue: Dialogue) -> str:
     return digest_of(normalise(opening))[:16]
 
 
-def report_on(
-    pairs: Sequence[PreferencePair], *, files: dict[str, str], n_read: int, unparsable: dict[str, int]
-) -> PreferenceReport:
-    """Count what is unusual about `pairs`, as a whole and within each named subset.
+class ReportBuilder:
+    """Counts pairs as they are read, as a whole and within each named subset, without keeping their texts."""
 
-    Args:
-        pairs: The pairs that were kept, in file order.
-        files: File name -> sha256.
-        n_read: Rows in the files.
-        unparsable: Reason -> rows left out.
-    """
-    facts = [_facts(pair) for pair in pairs]
-    by_subset: dict[str, list[_Facts]] = {}
-    for pair, fact in zip(pairs, facts, strict=True):
+    def __init__(self) -> None:
+        self._whole = _Tally()
+        self._subsets: dict[str, _Tally] = {}
+
+    def add(self, pair: PreferencePair) -> None:
+        """Count one pair."""
+        facts = _facts(pair)
+        self._whole.add(facts)
         if pair.subset:
-            by_subset.setdefault(pair.subset, []).append(fact)
-    subsets = {name: PairCounts(**_counts(some)) for name, some in by_subset.items()}
-    return PreferenceReport(**_counts(facts), files=files, n_read=n_read, unparsable=unparsable, subsets=subsets)
+            self._subsets.setdefault(pair.subset, _Tally()).add(facts)
+
+    def report(
+        self, *, files: dict[str, str], n_read: int, unparsable: dict[str, int], n_other_part: int
+    ) -> PreferenceReport:
+        """Return the counts.
+
+        Args:
+            files: File name -> sha256.
+            n_read: Rows in the files.
+            unparsable: Reason -> rows left out.
+            n_other_part: Pairs left out because they are in the other part.
+        """
+        return PreferenceReport(
+            **self._whole.counts(),
+            files=files,
+            n_read=n_read,
+            unparsable=unparsable,
+            n_other_part=n_other_part,
+            subsets={name: PairCounts(**tally.counts()) for name, tally in self._subsets.items()},
+        )
 
 
 def _facts(pair: PreferencePair) -> _Facts:
@@ -131,39 +207,19 @@ def _facts(pair: PreferencePair) -> _Facts:
     prompts = [view_parts(dialogue, "prompt")[1] for dialogue in dialogues]
     return _Facts(
         sides=pair.sides,
-        cluster_id=pair.cluster_id,
+        cluster_key=key_of(pair.cluster_id),
         is_identical=texts[0] == texts[1],
         prompts_differ=prompts[0] != prompts[1],
         has_repeated_roles=any(_repeats_a_role(dialogue) for dialogue in dialogues),
         empty_sides=tuple(side for side, dialogue in zip(pair.sides, dialogues, strict=True) if not dialogue.response),
-        pair_key=digest_of([normalise(text) for text in texts]),
-        prompt_key=digest_of(normalise(prompts[0])),
+        pair_key=key_of("\0".join(normalise(text) for text in texts)),
+        prompt_key=key_of(normalise(prompts[0])),
+        is_damaged=any(is_damaged(text) for text in texts),
     )
 
 
 def _repeats_a_role(dialogue: Dialogue) -> bool:
     return any(a.role == b.role for a, b in pairwise(dialogue.turns))
-
-
-def _counts(facts: Sequence[_Facts]) -> dict[str, Any]:
-    """Return the fields of `PairCounts`."""
-    empty = Counter(side for fact in facts for side in fact.empty_sides)
-    occurring = {side for fact in facts for side in fact.sides}
-    return {
-        "n_pairs": len(facts),
-        "n_ties": sum(fact.sides == ("a", "b") for fact in facts),
-        "n_clusters": len({fact.cluster_id for fact in facts}),
-        "n_identical_pairs": sum(fact.is_identical for fact in facts),
-        "n_prompts_differ": sum(fact.prompts_differ for fact in facts),
-        "n_repeated_roles": sum(fact.has_repeated_roles for fact in facts),
-        "n_empty_responses": {side: empty[side] for side in ("chosen", "rejected", "a", "b") if side in occurring},
-        "n_duplicate_pairs": _n_repeated(fact.pair_key for fact in facts),
-        "n_repeated_prompts": _n_repeated(fact.prompt_key for fact in facts),
-    }
-
-
-def _n_repeated(keys: Iterable[str]) -> int:
-    return sum(n - 1 for n in Counter(keys).values())
 
 
 def _describe(counts: PairCounts) -> str:
@@ -175,6 +231,7 @@ def _describe(counts: PairCounts) -> str:
         *((n, f"with an empty {side} response") for side, n in counts.n_empty_responses.items()),
         (counts.n_duplicate_pairs, "duplicates"),
         (counts.n_repeated_prompts, "repeating a prompt"),
+        (counts.n_damaged_pairs, "that look mis-decoded"),
     ]
     said = [f"{n:,} {what}" for n, what in findings if n]
     return "; ".join([f"{counts.n_pairs:,} pairs in {counts.n_clusters:,} clusters", *said])

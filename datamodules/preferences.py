@@ -1,4 +1,4 @@
-"""Which preference pairs are in a data set?
+"""Which preference pairs are in a data set? Texts are read from the files each time they are needed, never all held.
 
 Names: `hh-rlhf`, `webgpt` and `alpaca-gpt4` under a data root, the embedded samples `sample-hh-rlhf`, `sample-webgpt`
 and `sample-alpaca-gpt4`, or a path to a .jsonl file. Rows that state no pair are left out and counted by reason; every
@@ -6,12 +6,18 @@ other pair is kept, however unusual, and what is unusual is counted.
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from datamodules.dialogue import DialogueError
 from datamodules.errors import InputError
-from datamodules.files import digest_of, file_digest, read_json_array, read_json_lines
+from datamodules.files import file_digest
+from datamodules.json_rows import iter_json_array, iter_json_lines
+from datamodules.parts import ALL, Part
+from datamodules.preference_data import ContentDigest, PairIndex, PreferenceData
 from datamodules.preference_layouts import (
     BETTER_WORSE,
     DIALOGUES,
@@ -24,7 +30,7 @@ from datamodules.preference_layouts import (
     RowError,
     string_of,
 )
-from datamodules.preference_pairs import PreferencePair, PreferenceReport, cluster_of, report_on
+from datamodules.preference_pairs import PreferencePair, PreferenceReport, ReportBuilder, cluster_of
 
 __all__ = ["PreferenceData", "PreferencePair", "PreferenceReport", "cluster_of", "read_preferences"]
 
@@ -35,21 +41,7 @@ ALL_LAYOUTS = (PROMPTED, DIALOGUES, WEBGPT, SCORED_TEXTS, GPT4_LLM, BETTER_WORSE
 ROOT_FIX = "set --data.root or IMPRINT_DATA to the folder that holds the data sets"
 FILE_FIX = f"mend the file, or {ROOT_FIX}"
 NAME_FIX = "mend the file, or name other preference data"
-
-
-@dataclass(frozen=True, slots=True)
-class PreferenceData:
-    """The pairs of one data set, in file order.
-
-    `digest` is a sha256 of the content (ids, subsets, canonical texts, ties), so it does not depend on the layout of
-    the file. `is_sample` marks the embedded samples, which are for learning the tool and not for conclusions.
-    """
-
-    name: str
-    pairs: tuple[PreferencePair, ...]
-    report: PreferenceReport
-    digest: str
-    is_sample: bool
+MOST_FIELDS_TOLD = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +60,9 @@ class _Source:
     subset: str = ""
 
 
-def read_preferences(name: str, root: Path | None, *, split: str = "test", all_pairs: bool = False) -> PreferenceData:
+def read_preferences(
+    name: str, root: Path | None, *, split: str = "test", all_pairs: bool = False, part: Part = ALL
+) -> PreferenceData:
     """Read one preference data set.
 
     Args:
@@ -77,6 +71,7 @@ def read_preferences(name: str, root: Path | None, *, split: str = "test", all_p
         root: The data root; only the three published data sets need it.
         split: `train` or `test`, for hh-rlhf, the one data set that ships both.
         all_pairs: From GPT-4-LLM rows take every response with every lower-scored one, not only best with worst.
+        part: Part of the pairs to keep, whole clusters; ids do not depend on it.
 
     Raises:
         InputError: Unknown name, missing root or file, a file that cannot be read, rows in no known layout, ids that
@@ -104,7 +99,7 @@ def read_preferences(name: str, root: Path | None, *, split: str = "test", all_p
         case _:
             needed = "hh-rlhf, webgpt or alpaca-gpt4, one of these after sample-, or a path to a .jsonl or .json file"
             raise InputError(f"preference data {name!r}", needed, "name one of these data sets")
-    return _read(name, sources, all_pairs)
+    return _read(name, sources, all_pairs, part)
 
 
 def _require_root(name: str, root: Path | None) -> Path:
@@ -141,38 +136,72 @@ def _sample(name: str, ending: str, layout: Layout) -> _Source:
     return _Source(SAMPLES / f"{name}{ending}", f"{name}{ending}", NAME_FIX, (layout,), name)
 
 
-def _read(name: str, sources: list[_Source], all_pairs: bool) -> PreferenceData:
-    pairs: list[PreferencePair] = []
-    unparsable: Counter[str] = Counter()
+def _read(name: str, sources: list[_Source], all_pairs: bool, part: Part) -> PreferenceData:
     n_read: Counter[str] = Counter()
+    unparsable: Counter[str] = Counter()
+    builder, digest = ReportBuilder(), ContentDigest()
+    pair_ids, subsets, cluster_ids, ties = [], [], [], []
+    n_other_part = 0
+    for pair in _iter_pairs(sources, all_pairs, n_read, unparsable):
+        if not part.holds(pair.cluster_id):
+            n_other_part += 1
+            continue
+        builder.add(pair)
+        digest.add(pair)
+        pair_ids.append(pair.pair_id)
+        subsets.append(pair.subset)
+        cluster_ids.append(pair.cluster_id)
+        ties.append(pair.is_tie)
+    reasons = dict(sorted(unparsable.items()))
+    index = PairIndex(np.array(pair_ids), np.array(subsets), np.array(cluster_ids), np.array(ties, dtype=np.bool_))
+    _require_usable(index, sources, reasons, n_other_part)
+    files = {source.label: file_digest(source.path) for source in sources}
+    report = builder.report(files=files, n_read=n_read.total(), unparsable=reasons, n_other_part=n_other_part)
+    is_sample = all(source.path.parent == SAMPLES for source in sources)
+
+    def read() -> Iterator[PreferencePair]:
+        pairs = _iter_pairs(sources, all_pairs, Counter(), Counter())
+        return (pair for pair in pairs if part.holds(pair.cluster_id))
+
+    return PreferenceData(name, index, report, digest.hexdigest(), is_sample, read)
+
+
+def _iter_pairs(
+    sources: list[_Source], all_pairs: bool, n_read: Counter[str], unparsable: Counter[str]
+) -> Iterator[PreferencePair]:
+    """Yield the pairs of all files in order.
+
+    Args:
+        sources: The files.
+        all_pairs: See `read_preferences`.
+        n_read: Gets the rows read per id prefix; rows of files with one prefix are numbered on.
+        unparsable: Gets the rows left out per reason.
+    """
     for source in sources:
-        for row in _rows(source):
+        for row in _iter_rows(source):
             row_id = f"{source.id_prefix}-{n_read[source.id_prefix]}"
             n_read[source.id_prefix] += 1
             try:
-                pairs += _pairs_of(row, source, row_id, all_pairs)
+                yield from _pairs_of(row, source, row_id, all_pairs)
             except (DialogueError, RowError) as error:
                 unparsable[error.reason] += 1
-    reasons = dict(sorted(unparsable.items()))
-    _require_usable(pairs, sources, reasons)
-    files = {source.label: file_digest(source.path) for source in sources}
-    report = report_on(pairs, files=files, n_read=n_read.total(), unparsable=reasons)
-    content = [[p.pair_id, p.subset, p.first.render(), p.second.render(), p.is_tie] for p in pairs]
-    is_sample = all(source.path.parent == SAMPLES for source in sources)
-    return PreferenceData(name, tuple(pairs), report, digest_of(content), is_sample)
 
 
-def _rows(source: _Source) -> list[Row]:
-    """Read the rows of one file, of which at least one must be in a layout that is accepted there."""
-    read = read_json_array if source.path.suffix == ".json" else read_json_lines
-    rows = read(source.path, source.fix)
-    if not rows:
+def _iter_rows(source: _Source) -> Iterator[Row]:
+    """Yield the rows of one file, of which at least one must be in a layout that is accepted there."""
+    iter_rows = iter_json_array if source.path.suffix == ".json" else iter_json_lines
+    known, fields = False, dict[str, None]()
+    for row in iter_rows(source.path, source.fix):
+        known = known or _layout_of(row, source) is not None
+        if not known and len(fields) < MOST_FIELDS_TOLD:
+            fields |= dict.fromkeys(row)
+        yield row
+    if not known and not fields:
         raise InputError(f"no rows in {source.path}", "at least one pair", source.fix)
-    if all(_layout_of(row, source) is None for row in rows):
-        found = ", ".join(sorted({field for row in rows for field in row})) or "none"
+    if not known:
         needed = "; or ".join(", ".join(layout.needed) for layout in source.layouts)
-        raise InputError(f"the fields {found} in {source.path}", f"the fields {needed}", source.fix)
-    return rows
+        found = f"the fields {', '.join(sorted(fields)[:MOST_FIELDS_TOLD])} in {source.path}"
+        raise InputError(found, f"the fields {needed}", source.fix)
 
 
 def _layout_of(row: Row, source: _Source) -> Layout | None:
@@ -213,14 +242,18 @@ def _label(row: Row, field: str) -> str:
             raise RowError(f"{field.replace('_', '-')}-not-a-label")
 
 
-def _require_usable(pairs: list[PreferencePair], sources: list[_Source], reasons: dict[str, int]) -> None:
+def _require_usable(index: PairIndex, sources: list[_Source], reasons: dict[str, int], n_other_part: int) -> None:
     """Raise InputError where no pair is left or two pairs have one id."""
     where = ", ".join(str(source.path) for source in sources)
-    if not pairs:
+    if not len(index) and n_other_part:
+        found = f"{n_other_part} pairs in {where}, all of them in the other part"
+        raise InputError(found, "pairs in both parts", "another held_out_fraction, or part all")
+    if not len(index):
         said = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
         found = f"no usable pair in {where} (rows left out: {said})"
         raise InputError(found, "at least one pair of dialogues that end with an assistant turn", sources[0].fix)
-    repeated = [pair_id for pair_id, n in Counter(pair.pair_id for pair in pairs).items() if n > 1]
-    if repeated:
-        found = f"{len(repeated)} pair ids that occur more than once in {where}, such as {repeated[0]!r}"
+    pair_ids, counts = np.unique(index.pair_ids, return_counts=True)
+    repeated = pair_ids[counts > 1]
+    if len(repeated):
+        found = f"{len(repeated)} pair ids that occur more than once in {where}, such as {str(repeated[0])!r}"
         raise InputError(found, "a different pair_id in every row", f"mend the field pair_id or drop it, or {NAME_FIX}")

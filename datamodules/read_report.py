@@ -25,6 +25,8 @@ class ReadReport:
         notes: Anything else worth knowing -> count.
         label_counts_read: Label -> rows in which it holds as written, before contradictions and repeats are resolved.
         label_counts: Label -> (kept texts in which it holds, kept texts in which it is known).
+        n_damaged_texts: Texts kept that look decoded with the wrong encoding; see `encoding_damage`.
+        first_damaged_row: Number of the first of them in the file, from 1, or None.
     """
 
     source: str
@@ -38,6 +40,8 @@ class ReadReport:
     notes: dict[str, int]
     label_counts_read: dict[str, int]
     label_counts: dict[str, tuple[int, int]]
+    n_damaged_texts: int = 0
+    first_damaged_row: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON-able data."""
@@ -57,6 +61,8 @@ class ReadReport:
                 f"{self.n_conflicting_texts:,} with other labels"
             )
         lines += [f"  {note}: {count:,}" for note, count in self.notes.items()]
+        if self.n_damaged_texts:
+            lines.append(f"  warning: {damage_note(self.n_damaged_texts, f'row {self.first_damaged_row}')}")
         positives = {label: n_positive for label, (n_positive, _) in self.label_counts.items()}
         lines.append(f"  texts with: {_listed(positives, most=len(positives))}")
         return [
@@ -64,6 +70,15 @@ class ReadReport:
             for line in lines
             for part in textwrap.wrap(line, _WIDTH, subsequent_indent="    ", break_on_hyphens=False)
         ]
+
+
+def damage_note(n: int, example: str) -> str:
+    """Tell that texts look mis-decoded, without showing them; `example` says where one stands."""
+    what = "1 text looks" if n == 1 else f"{n:,} texts look"
+    return (
+        f"{what} mis-decoded (mojibake, or U+FFFD for lost bytes), such as {example}; kept as they stand. "
+        "Better read the original file again, with its own encoding"
+    )
 
 
 def _listed(counts: Mapping[str, int], most: int = _MOST_SHOWN) -> str:

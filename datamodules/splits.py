@@ -15,6 +15,12 @@ from datamodules.annotations import AnnotatedText, dialogue_group
 from datamodules.dialogue import normalise
 from datamodules.errors import InputError
 
+_ONE_CLASS = {
+    "train": "the classifier cannot learn when it does not hold",
+    "val": "its threshold is not its own, see the notes on thresholds",
+    "test": "metrics that need both are undefined (-)",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Splits:
@@ -212,3 +218,34 @@ def label_counts(texts: Sequence[AnnotatedText], labels: Sequence[str]) -> dict[
             positive[label] += state == 1
             known[label] += state != -1
     return {label: (positive[label], known[label]) for label in labels}
+
+
+def require_contrast(texts: Sequence[AnnotatedText], labels: Sequence[str]) -> None:
+    """Raise InputError when all training texts are labelled alike, so that nothing tells one from another.
+
+    Args:
+        texts: Training texts, at least one.
+        labels: Names of their labels.
+    """
+    carried = {tuple(state == 1 for state in text.labels) for text in texts}
+    known = {state for text in texts for state in text.labels}
+    if len(carried) > 1 and (len(labels) > 1 or 0 in known):
+        return
+    names = ", ".join(label for label, state in zip(labels, texts[0].labels, strict=True) if state == 1) or "nothing"
+    what = f"all carry {names} and nothing else" if len(carried) == 1 else f"carry {names} or do not say"
+    found = f"{len(texts)} training texts that {what}"
+    raise InputError(found, "texts with different values, or texts known to carry none", "more data, or --data.path")
+
+
+def one_class_lines(splits: Splits, labels: Sequence[str]) -> list[str]:
+    """Tell for which labels a split holds one class only: there metrics are undefined and thresholds not their own."""
+    lines = []
+    for name, texts in splits.by_name.items():
+        counts = label_counts(texts, labels)
+        none = [label for label, (positive, _) in counts.items() if positive == 0]
+        every = [label for label, (positive, _) in counts.items() if positive == len(texts)]
+        if none and name != "train":
+            lines.append(f"warning: no {name} text carries {', '.join(none)}: {_ONE_CLASS[name]}")
+        if every:
+            lines.append(f"warning: every {name} text carries {', '.join(every)}: {_ONE_CLASS[name]}")
+    return lines

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datamodules.errors import InputError
-from datamodules.files import read_json_lines, read_text, require_file
+from datamodules.files import is_unicode, iter_lines, require_file
+from datamodules.json_rows import iter_json_array, iter_json_lines, read_json_array, read_json_lines
+from datamodules.text_length import MAX_CHARACTERS
+
+_MOST_NAMES = 20
+_LONGEST_NAME = 40
+# The csv module's words -> what a user should look for.
+_CSV_ERRORS = {
+    "unexpected end of data": "a quote that is never closed",
+    "field larger than": f"a cell of more than {MAX_CHARACTERS:,} characters (is a quote left open there?)",
+    "expected after": "text behind a closing quote",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +45,14 @@ class Table:
         """Raise InputError unless the table has all these columns."""
         if missing := [column for column in columns if column not in self.columns]:
             raise InputError(
-                f"no column {', '.join(missing)} in {self.path} (its columns: {', '.join(self.columns) or 'none'})",
+                f"no column {', '.join(missing)} in {self.path} (its columns: {some_of(self.columns)})",
                 f"the columns {', '.join(columns)}",
                 fix,
             )
 
 
 def read_table_file(path: Path, fix: str) -> Table:
-    """Read a csv, jsonl (both also as .gz) or parquet file, by the ending of its name.
+    """Read a csv, jsonl, json (one array; all three also as .gz) or parquet file, by the ending of its name.
 
     Args:
         path: The file.
@@ -55,10 +66,12 @@ def read_table_file(path: Path, fix: str) -> Table:
             return read_csv(path, fix)
         case "jsonl":
             return read_jsonl(path, fix)
+        case "json":
+            return _of_objects(path, read_json_array(path, fix), fix)
         case "parquet":
             return read_parquet(path, fix)
         case _:
-            raise InputError(f"{path}", "a name that ends in .csv, .jsonl or .parquet", fix)
+            raise _unknown_ending(path, fix)
 
 
 def read_csv(path: Path, fix: str) -> Table:
@@ -73,8 +86,7 @@ def read_tsv(path: Path, fix: str) -> Table:
 
 def read_jsonl(path: Path, fix: str) -> Table:
     """Read one JSON object a line; the columns are the keys of all of them."""
-    rows = read_json_lines(path, fix)
-    return Table(path, tuple(dict.fromkeys(key for row in rows for key in row)), tuple(rows))
+    return _of_objects(path, read_json_lines(path, fix), fix)
 
 
 def read_parquet(path: Path, fix: str) -> Table:
@@ -83,7 +95,7 @@ def read_parquet(path: Path, fix: str) -> Table:
         # Not pq.read_table, which takes folders named like "a=b" above the file for columns.
         table = pq.ParquetFile(require_file(path, fix)).read()
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}, which is not a parquet file ({error})", "a parquet file", fix) from error
+        raise _not_parquet(path, fix, error) from error
     return Table(path, tuple(table.column_names), tuple(table.to_pylist()))
 
 
@@ -97,32 +109,110 @@ def cell_text(value: Any) -> str:
     return "" if is_missing(value) else str(value).strip()
 
 
+def iter_rows(path: Path, fix: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file as `read_table_file` reads them, one at a time.
+
+    Raises:
+        InputError: As `read_table_file`, when the row is reached.
+    """
+    match path.name.removesuffix(".gz").rpartition(".")[2]:
+        case "csv":
+            cells = _iter_cells(path, fix, delimiter=",", quoting=csv.QUOTE_MINIMAL)
+            header = next(cells)
+            yield from (dict(zip(header, row, strict=True)) for row in cells)
+        case "jsonl":
+            yield from iter_json_lines(path, fix)
+        case "json":
+            yield from iter_json_array(path, fix)
+        case "parquet":
+            yield from _iter_parquet(path, fix)
+        case _:
+            raise _unknown_ending(path, fix)
+
+
+def _iter_parquet(path: Path, fix: str) -> Iterator[dict[str, Any]]:
+    try:
+        for batch in pq.ParquetFile(require_file(path, fix)).iter_batches(batch_size=1_000):
+            yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise _not_parquet(path, fix, error) from error
+
+
+def _not_parquet(path: Path, fix: str, error: Exception) -> InputError:
+    return InputError(f"{path}, which is not a parquet file ({error})", "a parquet file", fix)
+
+
+def _unknown_ending(path: Path, fix: str) -> InputError:
+    return InputError(f"{path}", "a name that ends in .csv, .json, .jsonl or .parquet", fix)
+
+
 def _delimited(path: Path, fix: str, delimiter: str, quoting: Literal[0, 3]) -> Table:
-    text = read_text(path, fix)
-    # The module's default limit of 128 KiB a cell is below a long dialogue; it is one setting for the whole process.
-    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
-    header: list[str] | None = None
-    rows = []
+    cells = _iter_cells(path, fix, delimiter, quoting)
+    header = next(cells)
+    return Table(path, tuple(header), tuple(dict(zip(header, row, strict=True)) for row in cells))
+
+
+def _iter_cells(path: Path, fix: str, delimiter: str, quoting: Literal[0, 3]) -> Iterator[list[str]]:
+    """Yield the header, then the cells of each row, as many as the header has."""
+    # One setting for the whole process; the module's default of 128 Ki characters is below a long dialogue.
+    csv.field_size_limit(MAX_CHARACTERS)
+    reader = csv.reader(_iter_csv_lines(path, fix), delimiter=delimiter, quoting=quoting, strict=True)
+    header: list[str] = []
     start = 1
     try:
         for cells in reader:
-            if header is None:
+            if not header:
                 header = [cell.strip() for cell in cells]
+                if len(set(header)) < len(header):
+                    found = f"a column name twice in {path} ({some_of(header)})"
+                    raise InputError(found, "distinct column names", fix)
+                yield header
             elif cells or len(header) == 1:
                 # In a file of one column a blank line is an empty cell.
                 cells = cells or [""]
                 if len(cells) != len(header):
                     raise _malformed(path, start, f"{len(cells)} cells", f"{len(header)} cells, as in the header", fix)
-                rows.append(dict(zip(header, cells, strict=True)))
+                yield cells
             start = reader.line_num + 1
     except csv.Error as error:
-        raise _malformed(path, start, str(error), "well-formed rows with paired quotes", fix) from error
+        what = next((words for said, words in _CSV_ERRORS.items() if said in str(error)), str(error))
+        needed = f"rows with paired quotes and cells of at most {MAX_CHARACTERS:,} characters"
+        mend = f"mend that row (a quote inside a quoted cell is doubled), or {fix}"
+        raise _malformed(path, start, what, needed, mend) from error
     if not header:
         raise InputError(f"no header line in {path}", "a first line with column names", fix)
-    if len(set(header)) < len(header):
-        raise InputError(f"a column name twice in {path} ({', '.join(header)})", "distinct column names", fix)
-    return Table(path, tuple(header), tuple(rows))
+
+
+def _iter_csv_lines(path: Path, fix: str) -> Iterator[str]:
+    """Yield lines; raise InputError for what would read as a strange csv file, such as JSON under a wrong name."""
+    for number, line in iter_lines(path, fix):
+        if number == 1 and line.lstrip().startswith(("[{", '{"')):
+            found = f"{path}, which begins like JSON"
+            needed = "a csv file with a header"
+            raise InputError(found, needed, "rename it to .json (one array) or .jsonl (a row a line)")
+        if "\0" in line:
+            found = f"a NUL character in {path}, line {number}"
+            if line.count("\0") < len(line) / 4:
+                raise InputError(found, "text without NUL characters", f"remove it, or {fix}")
+            encoding = "UTF-16LE" if line.index("\0") % 2 else "UTF-16BE"
+            mend = f"iconv -f {encoding} -t UTF-8, or {fix}"
+            raise InputError(f"{found}: it looks like {encoding}", "UTF-8 text", mend)
+        # A lone carriage return ends a line too, as the csv module expects it.
+        yield from io.StringIO(line, newline="")
+
+
+def _of_objects(path: Path, rows: list[dict[str, Any]], fix: str) -> Table:
+    columns = tuple(dict.fromkeys(key for row in rows for key in row))
+    if not all(map(is_unicode, columns)):
+        raise InputError(f"half a surrogate pair in a key of {path}", "keys that are Unicode", fix)
+    return Table(path, columns, tuple(rows))
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Return names for a message: the first ones, each cut to a readable length."""
+    shown = [name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}.." for name in names[:_MOST_NAMES]]
+    rest = len(names) - len(shown)
+    return (", ".join(shown) or "none") + (f" and {rest} more" if rest else "")
 
 
 def _malformed(path: Path, line: int, found: str, needed: str, fix: str) -> InputError:

@@ -5,6 +5,7 @@ of a signed taxonomy is two labels everywhere: `<slug>-for` and `<slug>-against`
 """
 
 import re
+import reprlib
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,14 +13,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from datamodules.errors import InputError
-from datamodules.files import digest_of, read_text
+from datamodules.files import digest_of
+from datamodules.strict_yaml import read_strict_yaml
 
 _FOLDER = Path(__file__).parent / "taxonomies"
 _FIX = "mend the taxonomy file, or choose another with --data.taxonomy"
 _KEYS = ("name", "version", "title", "source", "signed", "values", "groups", "circumplex", "collapse", "items")
+# Columns of tables of texts and of scores; a value of that name could not be told from them.
+_RESERVED = ("text", "text_id", "group_id", "labels")
 _VALUE_KEYS = ("slug", "name", "definition", "sub_values", "accepted")
 
 
@@ -132,7 +134,7 @@ class Taxonomy:
         _check_keys(data, _KEYS, ("name", "values"), place)
         entries = data["values"]
         if not isinstance(entries, list) or not entries:
-            raise _bad(f"`values` of {place} is {entries!r}", "a list of at least one value")
+            raise _bad(f"`values` of {place} is {_shown(entries)}", "a list of at least one value with slug and name")
         version = data.get("version", "1")
         taxonomy = cls(
             name=_string(data, "name", place, required=True),
@@ -172,27 +174,8 @@ def load_taxonomy(name_or_path: str) -> Taxonomy:
             f"one of {', '.join(bundled)}, or a YAML file",
             "name one with --data.taxonomy",
         )
-    text = read_text(path, "--data.taxonomy")
-    try:
-        data = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}," if mark else ""
-        what = getattr(error, "problem", None) or str(error)
-        raise InputError(f"{path}{line} that is not YAML ({what})", "a YAML file", _FIX) from error
+    data = read_strict_yaml(path, "--data.taxonomy", _FIX)
     return Taxonomy.from_dict(data, place=str(path))
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that occurs twice, which YAML would settle silently in favour of the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value} occurs twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 def _fold(text: str) -> str:
@@ -201,6 +184,10 @@ def _fold(text: str) -> str:
 
 def _bad(found: str, needed: str) -> InputError:
     return InputError(found, needed, _FIX)
+
+
+def _shown(value: Any) -> str:
+    return reprlib.repr(value)[:80]
 
 
 def _check_keys(data: Any, known: Sequence[str], required: Sequence[str], place: str) -> None:
@@ -216,27 +203,27 @@ def _string(data: Mapping[str, Any], key: str, place: str, required: bool = Fals
     value = data.get(key, "")
     if not isinstance(value, str) or (required and not value.strip()):
         hint = "" if isinstance(value, str) else " (put it in quotes)"
-        raise _bad(f"`{key}` of {place} is {value!r}", f"a {'non-empty ' if required else ''}string{hint}")
+        raise _bad(f"`{key}` of {place} is {_shown(value)}", f"a {'non-empty ' if required else ''}string{hint}")
     return value
 
 
 def _boolean(data: Mapping[str, Any], key: str, place: str) -> bool:
     value = data.get(key, False)
     if not isinstance(value, bool):
-        raise _bad(f"`{key}` of {place} is {value!r}", "true or false")
+        raise _bad(f"`{key}` of {place} is {_shown(value)}", "true or false")
     return value
 
 
 def _strings(value: Any, place: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(text, str) and text.strip() for text in value):
-        raise _bad(f"{place} is {value!r}", "a list of non-empty strings")
+        raise _bad(f"{place} is {_shown(value)}", "a list of non-empty strings")
     return tuple(value)
 
 
 def _pairs(data: Mapping[str, Any], key: str, place: str) -> list[tuple[str, Any]]:
     value = data.get(key, {})
     if not isinstance(value, Mapping) or not all(isinstance(name, str) and name.strip() for name in value):
-        raise _bad(f"`{key}` of {place} is {value!r}", "a mapping whose keys are non-empty strings")
+        raise _bad(f"`{key}` of {place} is {_shown(value)}", "a mapping whose keys are non-empty strings")
     return list(value.items())
 
 
@@ -258,6 +245,8 @@ def _value(entry: Any, place: str) -> Value:
 
 def _check_slugs(slugs: Sequence[str], what: str) -> None:
     for slug in slugs:
+        if not slugify(slug):
+            raise _bad(f"{what} {slug!r}, of which no slug is left", "at least one letter or digit")
         if slug != slugify(slug):
             raise _bad(f"{what} {slug!r}", f"the form {slugify(slug)!r} (lower case, words joined by hyphens)")
 
@@ -275,10 +264,16 @@ def _check_values(taxonomy: Taxonomy, place: str) -> None:
     owners: dict[str, str] = {}
     for value in taxonomy.values:
         for spelling, written in zip(value.spellings, (value.slug, value.name, *value.accepted), strict=True):
+            if spelling in _RESERVED:
+                raise _bad(f"{written!r} in {place}, which names a column of its own", "another slug, name or spelling")
             if (owner := owners.setdefault(spelling, value.slug)) != value.slug:
                 raise _bad(
                     f"spelling {written!r} in {place} for both {owner} and {value.slug}", "one value for each spelling"
                 )
+    if clashing := [label for label in taxonomy.labels if taxonomy.signed and label in taxonomy.slugs]:
+        raise _bad(
+            f"slug {', '.join(clashing)} in {place}, which is also a label of a signed value", "slugs of another form"
+        )
 
 
 def _check_references(taxonomy: Taxonomy, place: str) -> None:
@@ -288,6 +283,8 @@ def _check_references(taxonomy: Taxonomy, place: str) -> None:
     used = [(f"group {group}", slugs) for group, slugs in taxonomy.groups.items()]
     used.append(("`circumplex`", taxonomy.circumplex))
     for what, slugs in used:
+        if not slugs and what != "`circumplex`":
+            raise _bad(f"{what} of {place} without a value", "at least one value, or no such group")
         _check_distinct(slugs, f"{what} of {place}")
         _check_known(slugs, taxonomy, f"{what} of {place}")
     _check_known(tuple(taxonomy.items.values()), taxonomy, f"`items` of {place}")

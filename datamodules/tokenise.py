@@ -1,6 +1,7 @@
 """How does text become token ids?"""
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -90,9 +91,8 @@ class Tokeniser:
             tokens = encoding.ids
             if len(tokens) > room:
                 truncated[i] = True
-                boundary = 0
-                if context:
-                    boundary = sum(start < len(context) for start, _ in encoding.offsets)
+                # Tokens that start inside the context come first.
+                boundary = bisect_left(encoding.offsets, (len(context),)) if context else 0
                 tokens = cut_to_length(tokens, boundary, room, truncation)
             ids.append(self._prefix + tokens + self._suffix)
         return TokenisedTexts(ids, truncated)

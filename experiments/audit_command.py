@@ -90,7 +90,7 @@ def _audit_file(settings: Any) -> int:
     model = load_classifier(settings.checkpoint).to(device)
     weights = weights_digest(model.state_dict())
     calibration = find_thresholds(settings.checkpoint, weights, model.labels, settings.thresholds)
-    setup = build_setup(config.audit, preferences, model.tokeniser, config.run.cache_dir, device)
+    setup = build_setup(config.audit, preferences, model.tokeniser, config.run.cache_dir, device, progress)
     record = CheckpointRecord(weights, None, None)
     table = audit_checkpoint(model, calibration, setup, record, settings.checkpoint.stem, settings.output, progress)
     print(f"{table.num_rows} rows written to {settings.output / 'table.parquet'}")

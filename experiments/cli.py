@@ -12,7 +12,7 @@ VERBS = {
     "fit": "train a classifier, audit every checkpoint",
     "audit": "audit what is pending in a run, or one checkpoint",
     "score": "score texts of your own with a checkpoint",
-    "data": "list, check or describe data sets",
+    "data": "list, fetch, check or describe data sets",
 }
 
 

@@ -1,4 +1,4 @@
-"""`imprint data list | check | describe`: what data are there, can they be read, what is in them?"""
+"""`imprint data list | fetch | check | describe`: what data are there, can they be read, what is in them?"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,16 +7,20 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
+from sklearn.metrics import cohen_kappa_score
 
 from datamodules.annotation_datamodule import text_parts
+from datamodules.annotation_layouts import SAMPLE_AGREEMENT
 from datamodules.annotations import FULCRA_FILE, VALUE_IMPRINT_FILE, VALUEEVAL_FOLDER, read_annotations
 from datamodules.errors import InputError
-from datamodules.files import read_json_array
+from datamodules.json_rows import iter_json_array, read_json_lines
 from datamodules.preferences import ALL_LAYOUTS, PreferenceData, read_preferences
+from datamodules.sources import SOURCES
 from datamodules.splits import label_counts
 from datamodules.tabular import read_table_file
 from datamodules.taxonomy import load_taxonomy
 from datamodules.views import ViewRequest
+from experiments.fetch_command import origin_of, run_fetch
 from experiments.parsing import command_parser
 from models.encoder import BUNDLED, load_pretrained
 from train.config import DataConfig
@@ -37,6 +41,7 @@ PREFERENCES = {
     "webgpt": ("webgpt/*.json*", "WebGPT comparisons"),
     "alpaca-gpt4": ("alpaca-gpt4/*.json", "GPT-4-LLM comparisons"),
 }
+PROMPTS = {"xstest": ("xstest/xstest_prompts.csv", "XSTest, safe and unsafe prompts with completions")}
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
@@ -46,16 +51,18 @@ def run_data(arguments: Sequence[str]) -> int:
     match list(arguments[:1]):
         case ["list"]:
             return _list(arguments[1:], console)
+        case ["fetch"]:
+            return run_fetch(arguments[1:], console)
         case ["check"]:
             return _check(arguments[1:], console)
         case ["describe"]:
             return _describe(arguments[1:], console)
         case ["-h" | "--help"]:
-            console.print("usage: imprint data list | check FILE | describe NAME", markup=False)
+            console.print("usage: imprint data list | fetch [NAME] | check FILE | describe NAME", markup=False)
             return 0
         case other:
             raise InputError(
-                f"imprint data {' '.join(other)}".strip(), "list, check or describe", "imprint data --help"
+                f"imprint data {' '.join(other)}".strip(), "fetch, list, check or describe", "imprint data --help"
             )
 
 
@@ -63,18 +70,31 @@ def _list(arguments: Sequence[str], console: Console) -> int:
     parser = command_parser("data list", "List the data sets and whether they are there.")
     parser.add_argument("--root", type=Path | None, default=None, help="Data root; IMPRINT_DATA when left out")
     root = data_root(DataConfig(root=parser.parse_args(list(arguments)).root))
+    absent: list[str] = []
     for title, known in (
         ("Annotated texts (--data.name)", ANNOTATED),
         ("Preference data (--audit.datasets)", PREFERENCES),
+        ("Prompts", PROMPTS),
     ):
         table = Table("name", "what", Column("where", overflow="fold"), "there", title=title, title_justify="left")
         for name, (where, what) in known.items():
-            there = where == "embedded" or (root is not None and any(root.glob(where)))
-            table.add_row(name, what, where, "yes" if there else "no")
+            table.add_row(name, what, where, "yes" if _is_there(where, root) else "no")
+            if name in SOURCES and not _is_there(where, root):
+                absent.append(f"  imprint data fetch {name:<13}  from {origin_of(SOURCES[name])}")
         console.print(table)
     place = f"The data root is {root}." if root is not None else "No data root: set --data.root or IMPRINT_DATA."
     console.print(place, soft_wrap=True)
+    for line in ["What is not there can be fetched:", *absent] if absent else []:
+        console.print(line, markup=False, soft_wrap=True)
     return 0
+
+
+def _is_there(where: str, root: Path | None) -> bool:
+    if where == "embedded":
+        return True
+    # What a fetch has not finished yet is not there.
+    found = [] if root is None else [path for path in root.glob(where) if ".part" not in path.suffixes]
+    return bool(found)
 
 
 def _check(arguments: Sequence[str], console: Console) -> int:
@@ -114,7 +134,7 @@ def layout_of(path: Path) -> str:
         InputError: A file that cannot be read.
     """
     if path.name.endswith(".json"):
-        columns = {key for row in read_json_array(path, "name another file") for key in row}
+        columns = {key for row in iter_json_array(path, "name another file") for key in row}
     else:
         columns = set(read_table_file(path, "name another file").columns)
     if {"Text", "Label"} <= columns:
@@ -163,7 +183,20 @@ def _describe_annotations(annotations: Annotations, config: DataConfig, console:
     view = ViewRequest(config.view, config.truncation, config.max_length)
     _print_lengths({"all": [text_parts(text.text, view) for text in texts]}, console)
     if data.is_sample:
+        _print_agreement(console)
         console.print("This is the embedded sample: made to learn the tool with.")
+
+
+def _print_agreement(console: Console) -> None:
+    """Print how well the two annotators of the embedded sample agreed before their labels were resolved."""
+    rows = read_json_lines(SAMPLE_AGREEMENT, "install the project again")
+    title = f"Agreement of two annotators on {len(rows)} texts, before it was resolved (see DATASHEET.md)"
+    table = Table("label", "first", "second", "both", "Cohen's kappa", title=title, title_justify="left")
+    for label in load_taxonomy(OWN_TAXONOMY["sample"]).labels:
+        first, second = (np.array([label in row[annotator] for row in rows]) for annotator in ("first", "second"))
+        kappa = f"{cohen_kappa_score(first, second):.2f}"
+        table.add_row(label, *(f"{n}" for n in (first.sum(), second.sum(), (first & second).sum())), kappa)
+    console.print(table)
 
 
 def _print_cooccurrence(positive: np.ndarray, labels: tuple[str, ...], console: Console) -> None:
@@ -195,7 +228,7 @@ def _describe_pairs(data: PreferenceData, console: Console) -> None:
     for line in data.report.lines():
         console.print(line, markup=False)
     sides: dict[str, list[tuple[str, str]]] = {}
-    for pair in data.pairs:
+    for pair in data.read():
         for side, dialogue in zip(pair.sides, (pair.first, pair.second), strict=True):
             sides.setdefault(f"{side}, dialogue", []).append(("", dialogue.render()))
             sides.setdefault(f"{side}, response", []).append(("", dialogue.response))

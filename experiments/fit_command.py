@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from datamodules.errors import InputError
 from experiments.parsing import add_config_sections, command_parser, config_from, files_first
 from experiments.summary import print_fit_summary
 from train.config import config_to_dict
@@ -19,12 +20,18 @@ def run_fit(arguments: Sequence[str]) -> int:
     parser = command_parser(
         "fit",
         "Train a value classifier and audit preference data with every checkpoint.",
-        usage="imprint fit [--config FILE ...] [--SECTION.SETTING VALUE ...] [--resume RUN_DIR]",
+        usage="imprint fit [--config FILE ...] [--SECTION.SETTING VALUE ...] [--resume RUN_DIR [--fork]]",
     )
     add_config_sections(parser)
     parser.add_argument("--resume", type=Path | None, default=None, help="Run directory to go on with, in place")
+    parser.add_argument(
+        "--fork", action="store_true", help="Resume in a new run directory (see --run.*); the old one stays as it is"
+    )
     arguments = files_first(arguments)
-    resume = parser.parse_args(arguments).resume
+    settings = parser.parse_args(arguments)
+    resume, fork = settings.resume, settings.fork
+    if fork and resume is None:
+        raise InputError("--fork alone", "a run directory to go on with", "--resume RUN_DIR")
     if resume is not None:
         run = RunDirectory.open(resume)
         # The run's own settings come first, so that files and flags of this call win.
@@ -33,6 +40,6 @@ def run_fit(arguments: Sequence[str]) -> int:
     if resume is not None:
         for line in changed_settings(run, config_to_dict(config)):
             print(f"changed on resume: {line}", file=sys.stderr)
-    result = fit(config, resume)
+    result = fit(config, resume, fork)
     print_fit_summary(result, Console(width=100))
-    return 1 if result.failed_audits else 0
+    return 1 if result.failed_audits or result.n_unwritten else 0

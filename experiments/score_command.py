@@ -1,7 +1,7 @@
 """`imprint score`: calibrated probabilities and decisions for texts of your own."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datamodules.errors import InputError
-from datamodules.files import is_unicode, require_output, whole_file
-from datamodules.tabular import is_missing, read_table_file
+from datamodules.files import require_output, whole_file
+from datamodules.portions import portions
+from datamodules.score_texts import ScoreTexts, check_texts
 from experiments.parsing import command_parser
-from models.classifier import load_classifier
+from models.calibration import Calibration
+from models.classifier import ValueClassifier, load_classifier
 from models.digest import weights_digest
 from models.inference import score_tokens
 from models.precision import PRECISIONS, default_device
@@ -20,12 +22,15 @@ from train.predictions import score_columns
 from train.progress import Progress
 from train.thresholds import find_thresholds
 
+# Texts that are scored together, in length order.
+TEXTS_AT_ONCE = 10_000
+
 
 def run_score(arguments: Sequence[str]) -> int:
     """Run `imprint score`; see `imprint score --help`."""
     parser = command_parser("score", "Score texts as they stand: one output row per input row.")
     parser.add_argument("--checkpoint", type=Path, required=True, help="Checkpoint file of a run")
-    parser.add_argument("--input", type=Path, required=True, help="csv, jsonl or parquet file with the texts")
+    parser.add_argument("--input", type=Path, required=True, help="csv, jsonl, json or parquet file with the texts")
     parser.add_argument("--output", type=Path, required=True, help="Parquet file to write")
     parser.add_argument("--text_column", type=str, default="text", help="Column with the text")
     parser.add_argument(
@@ -50,53 +55,46 @@ def run_score(arguments: Sequence[str]) -> int:
     model = load_classifier(settings.checkpoint).to(default_device())
     weights = weights_digest(model.state_dict())
     calibration = find_thresholds(settings.checkpoint, weights, model.labels, settings.thresholds)
+    texts = check_texts(settings.input, settings.text_column, settings.id_column)
     origin = {"weights": weights, "calibration": json.dumps(calibration.to_json()), "taxonomy": model.taxonomy.digest}
-    ids, texts = read_texts(settings.input, settings.text_column, settings.id_column)
-    view = model.view
-    tokens = model.tokeniser.encode([("", text) for text in texts], view.max_length, view.truncation)
-    lengths = np.array([len(row) for row in tokens.ids])
-    with progress.bar(f"scoring {settings.input.name}", len(texts), "texts") as advance:
-        logits = score_tokens(
-            model,
-            tokens.ids,
-            lengths,
-            model.tokeniser.pad_id,
-            settings.precision,
-            settings.token_budget,
-            advance,
-        )
-    with whole_file(settings.output) as part:
-        table = pa.table({"text_id": ids, **score_columns(logits, calibration)})
-        pq.write_table(table.replace_schema_metadata(origin), part, compression="zstd")
-    cut = int(tokens.truncated.sum())
+    with progress.bar(f"scoring {texts.path.name}", texts.n, "texts") as advance, whole_file(settings.output) as part:
+        n_cut = 0
+        with pq.ParquetWriter(part, output_schema(calibration, origin), compression="zstd") as out:
+            for ids, tokens, cut in tokenised_blocks(texts, model):
+                n_cut += cut
+                lengths = np.array([len(row) for row in tokens])
+                options = model.tokeniser.pad_id, settings.precision, settings.token_budget, advance
+                logits = score_tokens(model, tokens, lengths, *options)
+                columns = {"text_id": ids, **score_columns(logits, calibration)}
+                out.write_table(pa.table(columns, schema=out.schema))
     into = f"{settings.output}{' (replaced)' if replaced else ''}"
-    print(f"{len(texts)} texts scored into {into}; {cut} of them cut at {view.max_length} tokens")
-    if not calibration.calibrated:
-        print("uncalibrated: no known negatives were there to fit thresholds on, so a value is on when p > 1/L")
+    print(f"{texts.n} texts scored into {into}; {n_cut} of them cut at {model.view.max_length} tokens")
+    if texts.n_damaged:
+        print(f"warning: {texts.n_damaged} of them look mis-decoded (mojibake): mend the encoding and score them again")
+    for note in calibration.notes:
+        print(note)
     return 0
 
 
-def read_texts(path: Path, text_column: str, id_column: str | None) -> tuple[list[str], list[str]]:
-    """Read ids and texts, one per row.
+def tokenised_blocks(texts: ScoreTexts, model: ValueClassifier) -> Iterator[tuple[list[str], list[np.ndarray], int]]:
+    """Yield ids, token ids and the number of cut texts, for some thousand texts at a time."""
+    view = model.view
+    ids: list[str] = []
+    tokens: list[np.ndarray] = []
+    n_cut = 0
+    for rows in portions(texts.read(), lambda row: len(row[1])):
+        tokenised = model.tokeniser.encode([("", text) for _, text in rows], view.max_length, view.truncation)
+        ids += [text_id for text_id, _ in rows]
+        tokens += [np.asarray(row, dtype=np.int32) for row in tokenised.ids]
+        n_cut += int(tokenised.truncated.sum())
+        if len(ids) >= TEXTS_AT_ONCE:
+            yield ids, tokens, n_cut
+            ids, tokens, n_cut = [], [], 0
+    if ids:
+        yield ids, tokens, n_cut
 
-    Raises:
-        InputError: An unreadable file, a missing text column, no rows, or a row without text (the row is named).
-    """
-    table = read_table_file(path, "--input")
-    table.require([text_column], "--text_column")
-    if not table.rows:
-        raise InputError(f"no row in {path}", "at least one text", "--input")
-    texts = [row.get(text_column) for row in table.rows]
-    for number, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip() or not is_unicode(text):
-            raise InputError(f"row {number} of {path} without a text", "a text in every row", "fill or remove the row")
-    if id_column is not None:
-        table.require([id_column], "--id_column")
-    id_column = id_column or "text_id"
-    has_ids = id_column in table.columns
-    if has_ids and any(is_missing(row.get(id_column)) for row in table.rows):
-        raise InputError(f"rows without {id_column} in {path}", "an id in every row, or in none", "--id_column")
-    ids = [str(row[id_column]) if has_ids else str(number) for number, row in enumerate(table.rows)]
-    if len(set(ids)) < len(ids):
-        raise InputError(f"ids that occur twice in column {id_column} of {path}", "distinct ids", "--id_column")
-    return ids, [str(text) for text in texts]
+
+def output_schema(calibration: Calibration, origin: dict[str, str]) -> pa.Schema:
+    """Columns of the output: text_id, and per label a probability `<label>` and a decision `<label>_on`."""
+    pairs = [((label, pa.float64()), (f"{label}_on", pa.bool_())) for label in calibration.labels]
+    return pa.schema([("text_id", pa.string()), *(field for pair in pairs for field in pair)], metadata=origin)

@@ -17,7 +17,7 @@ from scipy.special import expit, log_softmax
 from scipy.special import softmax as softmax_of
 
 from datamodules.annotated_text import UNKNOWN
-from datamodules.errors import InputError
+from models.calibration_file import bad_file, checked_numbers
 from models.metrics import Bools, Floats, check_inputs
 
 MIN_FOR_TEMPERATURE = 30  # known positives and known negatives for a label's own temperature
@@ -98,26 +98,16 @@ class Calibration:
             source: Where it came from, for messages.
 
         Raises:
-            InputError: A part is missing, a number is no number, or a temperature is not positive.
+            InputError: A part is missing, a temperature is not positive, a threshold is outside [0, 1], or temperatures
+                of a softmax differ; the label is named.
         """
-        try:
-            entries = dict(value["labels"])
-            temperatures = tuple(float(entry["temperature"]) for entry in entries.values())
-            thresholds = tuple(float(entry["threshold"]) for entry in entries.values())
-            flags = {name: value[name] for name in ("calibrated", "signed", "softmax")}
-            notes = tuple(str(note) for note in value.get("notes", ()))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _bad_file(f"{source}, which does not read as thresholds ({error!r})") from error
-        if not entries or not all(isinstance(flag, bool) for flag in flags.values()):
-            raise _bad_file(f"{source}, with labels {list(entries)} and flags {flags}")
-        if not np.isfinite(thresholds).all() or not all(0 < t < np.inf for t in temperatures):
-            raise _bad_file(f"{source}, with temperatures {temperatures} and thresholds {thresholds}")
-        if flags["signed"]:
+        numbers = checked_numbers(value, source)
+        if numbers.flags["signed"]:
             try:
-                _signs(tuple(entries))
+                _signs(numbers.labels)
             except ValueError as error:
-                raise _bad_file(f"{source}, marked signed ({error})") from error
-        return cls(tuple(entries), temperatures, thresholds, **flags, notes=notes)
+                raise bad_file(f"{source}, marked signed ({error})") from error
+        return cls(numbers.labels, numbers.temperatures, numbers.thresholds, **numbers.flags, notes=numbers.notes)
 
 
 def fit_calibration(
@@ -138,6 +128,9 @@ def fit_calibration(
       known negatives.
     * A label without known negatives (single-positive data) has no F1 to maximise. It is on when p, the chance that
       it is the one written down, is above 1/L, and the calibration is marked as not calibrated.
+    * One-class validation texts: a label that none of them carries takes the shared threshold; one that all of them
+      carry gets a threshold below all their scores; where none carries any label, the thresholds are
+      `chance_thresholds` and the calibration is marked as not calibrated. Each is told in `notes`.
 
     Signed labels are fitted one by one; that at most one of a pair is on is applied in `Calibration.decide`.
 
@@ -179,8 +172,13 @@ def fit_calibration(
         thresholds[fitted] = best_threshold(probabilities[:, fitted].ravel(), targets[:, fitted].ravel())
     for k in np.flatnonzero(own):
         thresholds[k] = best_threshold(probabilities[:, k], targets[:, k])
-    _note(notes, f"shared threshold (fewer than {MIN_FOR_THRESHOLD} positives)", labels, fitted & ~own)
-    _note(notes, "on when p is above 1/L (no known negatives)", labels, ~fitted)
+    few = fitted & ~own
+    _note(notes, "shared threshold (no validation text carries it)", labels, few & (positives == 0))
+    _note(notes, f"shared threshold (fewer than {MIN_FOR_THRESHOLD} positives)", labels, few & (positives > 0))
+    _note(notes, "threshold below every score (all validation texts carry it)", labels, own & (negatives == 0))
+    no_positives = (positives == 0) & (negatives > 0)
+    _note(notes, "threshold not tuned (no validation text carries any value)", labels, ~fitted & no_positives)
+    _note(notes, "on when p is above 1/L (no known negatives)", labels, ~fitted & ~no_positives)
     return Calibration(
         draft.labels,
         draft.temperatures,
@@ -317,8 +315,3 @@ def _note(notes: list[str], what: str, labels: Sequence[str], which: Bools) -> N
     """Add a note that names the labels marked in `which` [L], if any."""
     if which.any():
         notes.append(f"{what}: {', '.join(np.array(labels)[which].tolist())}")
-
-
-def _bad_file(found: str) -> InputError:
-    needed = "labels with a temperature above 0 and a threshold each, and the flags calibrated, signed, softmax"
-    return InputError(found, needed, "correct the file, or pass another with --thresholds")

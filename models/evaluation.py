@@ -5,14 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import softmax as softmax_of
 
+from datamodules.annotated_text import UNKNOWN
 from datamodules.taxonomy import Taxonomy
 from models.calibration import Calibration, cross_fitted
 from models.metrics import multilabel_metrics, single_positive_metrics
 
 
 def is_single_positive(targets: np.ndarray) -> bool:
-    """Tell whether the labels are single positives: no known negative anywhere."""
-    return not bool((targets == 0).any())
+    """Tell whether the labels are single positives: no known negative anywhere, and something unknown."""
+    return not bool((targets == 0).any()) and bool((targets == UNKNOWN).any())
 
 
 def split_metrics(

@@ -11,15 +11,17 @@ from datamodules.annotation_datamodule import TokenisedSplit, tokenise_split
 from datamodules.errors import InputError
 from models.classifier import ValueClassifier
 from models.precision import resolve_precision
+from train.audit_tables import write_newest_audits
 from train.auditing import build_setup
-from train.checkpoint_queue import CheckpointQueue
-from train.checkpoints import load_weights
+from train.checkpoint_queue import CheckpointQueue, unfinished
+from train.checkpoints import load_weights, record_unknown_files
 from train.config import Config, config_to_dict
 from train.inputs import data_root, read_annotations_and_split, read_audited_data
 from train.ledger import Ledger
 from train.prepare import accelerator_device
 from train.progress import Progress
 from train.run_directory import RunDirectory
+from train.run_lock import run_lock
 from train.tracking import open_trackers
 
 
@@ -48,26 +50,42 @@ def audit_run(run: RunDirectory, config: Config, pending_only: bool, progress: P
     Args:
         run: The run directory.
         config: Its settings, perhaps with another audit section.
-        pending_only: Only checkpoints without any finished audit; else also those whose audit set-up has changed.
+        pending_only: Only checkpoints without any finished audit; else also those whose audit set-up has changed, and
+            audits in which processes died again and again.
         progress: Shows the scoring.
 
     Raises:
-        InputError: No checkpoints, or data that cannot be read.
+        InputError: No checkpoints, data that cannot be read, a run directory that cannot be written to, or that
+            another process works on.
     """
-    ledger = Ledger(run.ledger_file)
-    if not ledger.checkpoints:
-        found = f"no checkpoint in the ledger of {run.path}"
-        raise InputError(found, "a run that saved one", "name another run directory")
+    with run_lock(run, progress.say):
+        run.require_writable()
+        ledger = Ledger(run.ledger_file)
+        record_unknown_files(run, ledger, None, progress.say)
+        if not ledger.checkpoints:
+            found = f"no checkpoint in {run.checkpoints}"
+            raise InputError(found, "a run that saved one", "name another run directory")
+        if not unfinished(ledger, pending_only):
+            write_newest_audits(run, ledger)
+            return LaterAudit(0, len(ledger.checkpoints), (), (), None)
+        return _audit(run, ledger, config, pending_only, progress)
+
+
+def _audit(run: RunDirectory, ledger: Ledger, config: Config, pending_only: bool, progress: Progress) -> LaterAudit:
+    """Audit what is unfinished."""
     n_checkpoints = len(ledger.checkpoints)
-    if pending_only and all(ledger.has_done(seen.weights) for seen in ledger.checkpoints):
-        return LaterAudit(0, n_checkpoints, (), (), None)
     device = accelerator_device(config.trainer.accelerator)
     preferences = read_audited_data(config.audit, data_root(config.data))
-    first = next((m for seen in ledger.checkpoints if (m := load_weights(run, seen, device)) is not None), None)
+    candidates = unfinished(ledger, pending_only)
+    loaded = ((seen.weights, load_weights(run, seen, device)) for seen in candidates)
+    weights, first = next((pair for pair in loaded if pair[1] is not None), ("", None))
+    if first is None and len(candidates) < n_checkpoints:
+        gone = tuple(seen.weights for seen in candidates)
+        return LaterAudit(0, n_checkpoints - len(gone), gone, (), None)
     if first is None:
         found = f"none of {n_checkpoints} checkpoints of {run.path} on disk"
         raise InputError(found, "checkpoint files", "restore them; --trainer.save_top_k decides how many a run keeps")
-    setup = build_setup(config.audit, preferences, first.tokeniser, config.run.cache_dir, device)
+    setup = build_setup(config.audit, preferences, first.tokeniser, config.run.cache_dir, device, progress)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     run_id = f"{run.run_id}-audit-{stamp}"
     plain = config_to_dict(config)
@@ -77,13 +95,13 @@ def audit_run(run: RunDirectory, config: Config, pending_only: bool, progress: P
     queue = CheckpointQueue(run, ledger, val, setup, precision, config.audit.token_budget, tracker, progress)
     exit_code = 1
     try:
-        audited, gone = queue.catch_up(pending_only, device)
+        audited, without_file = queue.catch_up(pending_only, device, (weights, first))
         exit_code = 1 if queue.failures else 0
     finally:
         tracker.finish(exit_code)
-    n_before = n_checkpoints - len(audited) - len(gone) - len(queue.failures)
+    n_before = n_checkpoints - len(audited) - len(without_file) - len(queue.failures)
     rows = concat(queue.tables) if queue.tables else None
-    return LaterAudit(len(audited), n_before, tuple(gone), tuple(queue.failures), rows)
+    return LaterAudit(len(audited), n_before, tuple(without_file), tuple(queue.failures), rows)
 
 
 def validation_split(run: RunDirectory, config: Config, model: ValueClassifier) -> TokenisedSplit:

@@ -32,6 +32,8 @@ from train.config import AuditConfig
 from train.progress import Progress
 
 AUDITS = ("value-distribution",)
+# Scores that are calibrated together.
+TEXTS_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +109,17 @@ def build_setup(
     tokeniser: Tokeniser,
     cache_dir: Path,
     device: torch.device,
+    progress: Progress,
 ) -> AuditSetup:
     """Tokenise the preference data under every view that an audit asks for, for scoring on `device`."""
     chosen = build_audits(config)
     views = [view for audit in chosen for view in audit.requests()]
-    corpora = tuple(build_corpus(data, views, tokeniser, cache_dir) for data in preferences)
-    return AuditSetup(chosen, corpora, resolve_precision(config.precision, device), config.token_budget, code_version())
+    corpora = []
+    for data in preferences:
+        with progress.bar(f"tokenising {data.name}", len(data.index), "pairs") as advance:
+            corpora.append(build_corpus(data, views, tokeniser, cache_dir, advance))
+    precision = resolve_precision(config.precision, device)
+    return AuditSetup(chosen, tuple(corpora), precision, config.token_budget, code_version())
 
 
 def score_split(model: ValueClassifier, split: TokenisedSplit, precision: str, token_budget: int) -> np.ndarray:
@@ -144,10 +151,10 @@ def score_corpus(
             setup.token_budget,
             advance,
         )
-    probabilities = calibration.probabilities(logits)
-    decisions = calibration.decide(probabilities)
-    pairs = corpus.data.pairs
-    _, clusters = np.unique([pair.cluster_id for pair in pairs], return_inverse=True)
+    probabilities, decisions = _calibrated(logits, calibration)
+    del logits
+    index = corpus.data.index
+    _, clusters = np.unique(index.cluster_ids, return_inverse=True)
     views = {
         slug: ScoredView(slug, probabilities[rows], decisions[rows], rows, corpus.truncated[slug])
         for slug, rows in corpus.rows.items()
@@ -159,23 +166,37 @@ def score_corpus(
         labels=model.labels,
         signed=model.taxonomy.signed,
         calibrated=calibration.calibrated,
-        pair_ids=np.array([pair.pair_id for pair in pairs]),
-        subsets=np.array([pair.subset for pair in pairs]),
+        pair_ids=index.pair_ids,
+        subsets=index.subsets,
         clusters=clusters.astype(np.int64),
-        is_tie=np.array([pair.is_tie for pair in pairs]),
+        is_tie=index.is_tie,
         views=views,
     )
     n, n_labels = probabilities.shape
     half = pa.array(probabilities.astype(np.float16).ravel())
+    packed = np.packbits(decisions, axis=1)
     items = pa.table(
         {
-            "dataset": [corpus.data.name] * n,
+            "dataset": pa.repeat(corpus.data.name, n),
             "text_id": corpus.text_ids,
-            "decisions": [row.tobytes() for row in np.packbits(decisions, axis=1)],
+            "decisions": pa.FixedSizeBinaryArray.from_buffers(
+                pa.binary(packed.shape[1]), n, [None, pa.py_buffer(packed.tobytes())]
+            ),
             "probabilities": pa.FixedSizeListArray.from_arrays(half, n_labels),
         }
     )
     return scored, items
+
+
+def _calibrated(logits: np.ndarray, calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities, float64 [n, n_labels], and decisions, bool [n, n_labels], without copies of the whole."""
+    probabilities = np.empty(logits.shape, dtype=np.float64)
+    decisions = np.empty(logits.shape, dtype=np.bool_)
+    for start in range(0, len(logits), TEXTS_AT_ONCE):
+        block = slice(start, start + TEXTS_AT_ONCE)
+        probabilities[block] = calibration.probabilities(logits[block])
+        decisions[block] = calibration.decide(probabilities[block])
+    return probabilities, decisions
 
 
 def audit_checkpoint(
@@ -260,7 +281,7 @@ def _data_meta(corpus: AuditCorpus) -> dict[str, Any]:
         "name": corpus.data.name,
         "is_sample": corpus.data.is_sample,
         "digest": corpus.data.digest,
-        "n_pairs": len(corpus.data.pairs),
+        "n_pairs": len(corpus.data.index),
         "n_distinct_texts": len(corpus.lengths),
         "report": corpus.data.report.to_dict(),
     }

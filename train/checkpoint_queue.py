@@ -10,20 +10,26 @@ import pyarrow as pa
 import pytorch_lightning as pl
 import torch
 
+from audits.table import read_table
 from datamodules.annotation_datamodule import TokenisedSplit
+from datamodules.errors import InputError
 from models.calibration import Calibration
 from models.classifier import ValueClassifier
 from models.digest import weights_digest
 from train.audit_metrics import audit_scalars
-from train.audit_tables import write_newest_audits
+from train.audit_tables import is_finished_audit, write_newest_audits
 from train.auditing import AuditSetup, CheckpointRecord, audit_checkpoint, calibrate, score_split
-from train.checkpoints import load_weights
-from train.ledger import Ledger
+from train.checkpoints import load_weights, name_of
+from train.ledger import Ledger, SeenCheckpoint
 from train.predictions import write_predictions
 from train.progress import Progress
 from train.run_directory import RunDirectory
+from train.storage import writing
 from train.thresholds import read_thresholds, write_thresholds
 from train.tracking import Tracker
+
+# An audit that takes its process down (out of memory, a bug in a driver) is begun this often without being asked.
+MAX_DEATHS = 2
 
 
 class CheckpointQueue:
@@ -40,8 +46,8 @@ class CheckpointQueue:
         progress: Shows the scoring.
 
     Attributes:
-        failures: Weights digests whose audit failed, in order.
-        tables: Rows of the audits that were finished in this process.
+        failures: Weights digests whose audit failed or could not be begun, in order.
+        tables: Rows of the audits that were finished in this process, or found finished by it.
     """
 
     def __init__(
@@ -68,85 +74,156 @@ class CheckpointQueue:
         self.tables: list[pa.Table] = []
 
     def add(self, record: CheckpointRecord, path: Path) -> None:
-        """Take note of a written file; weights that wait already are not queued twice."""
-        self._ledger.record_seen(record.weights, record.step or 0, record.epoch or 0.0, path.name)
-        if all(waiting.weights != record.weights for waiting in self._waiting):
+        """Take note of a written file; weights that wait already, or whose audit failed just now, are not queued."""
+        name = name_of(self._run, path)
+        self._note(lambda: self._ledger.record_seen(record.weights, record.step or 0, record.epoch, name))
+        if record.weights not in self.failures and all(w.weights != record.weights for w in self._waiting):
             self._waiting.append(record)
 
     def drain(self, module: pl.LightningModule) -> None:
-        """Process every waiting checkpoint, in order; with the weights in memory where they are the file's."""
+        """Process every waiting checkpoint, in order; with the weights in memory where they are the file's.
+
+        Whatever fails is told, and training goes on: the weights are worth more than their audit, and
+        `imprint audit RUN_DIR --pending` completes it.
+        """
         while self._waiting:
             record = self._waiting.pop(0)
-            self.process(record, self._model_with(record.weights, module))
+            try:
+                self.process(record, self._model_with(record.weights, module))
+            except Exception as error:
+                self._fail(record.weights, error)
 
     def _model_with(self, weights: str, module: pl.LightningModule) -> ValueClassifier:
         """Return a classifier with these weights: averaging callbacks write others than those in memory."""
         if isinstance(module, ValueClassifier) and weights_digest(module.state_dict()) == weights:
             return module
+        self._progress.say(f"  checkpoint {weights[:8]} holds other weights than those in training: read from its file")
         seen = next(seen for seen in self._ledger.checkpoints if seen.weights == weights)
         model = load_weights(self._run, seen, module.device)
         if model is None:
-            raise RuntimeError(f"the checkpoint {weights[:8]} was deleted before it was audited")
+            found = f"no file with the weights {weights[:8]}: it was deleted before it was audited"
+            raise InputError(found, "the file, until the audit is done", "--trainer.save_top_k -1")
         return model
 
-    def catch_up(self, pending_only: bool, device: torch.device) -> tuple[list[str], list[str]]:
+    def catch_up(
+        self, pending_only: bool, device: torch.device, loaded: tuple[str, ValueClassifier] | None = None
+    ) -> tuple[list[str], list[str]]:
         """Calibrate and audit the checkpoints of earlier processes that need it.
 
         Args:
-            pending_only: Pass over checkpoints with any finished audit; else also audit a changed set-up.
+            pending_only: Pass over checkpoints with any finished audit, and over audits in which two processes died;
+                else also audit a changed set-up, and try those again.
             device: Where to score.
+            loaded: Digest and classifier of a checkpoint that was read already.
 
         Returns:
             Weights digests that were audited now, and those that wait but have no file any more.
         """
         audited, gone = [], []
-        for seen in self._ledger.checkpoints:
-            if pending_only and self._ledger.has_done(seen.weights):
-                continue
-            model = load_weights(self._run, seen, device)
+        for seen in unfinished(self._ledger, pending_only):
+            at_hand = loaded is not None and loaded[0] == seen.weights
+            model = loaded[1] if loaded is not None and at_hand else load_weights(self._run, seen, device)
             if model is None:
                 if not self._ledger.has_done(seen.weights):
                     gone.append(seen.weights)
-            elif self.process(CheckpointRecord(seen.weights, seen.step, seen.epoch), model):
+            elif self.process(CheckpointRecord(seen.weights, seen.step, seen.epoch), model, force=not pending_only):
                 audited.append(seen.weights)
         return audited, gone
 
-    def process(self, record: CheckpointRecord, model: ValueClassifier) -> bool:
+    def process(self, record: CheckpointRecord, model: ValueClassifier, force: bool = False) -> bool:
         """Calibrate and audit one checkpoint unless that is done.
 
-        A failing audit is recorded and told, and training goes on: the weights are worth more than the audit, and
-        `imprint audit RUN_DIR --pending` completes it.
+        Args:
+            record: Which checkpoint it is.
+            model: The classifier with its weights.
+            force: Try an audit again in which processes died, however often they did.
 
         Returns:
             Whether an audit was run and finished.
+
+        Raises:
+            InputError: Thresholds that cannot be read or written.
         """
-        calibration = self.calibration(record.weights, model)
+        weights = record.weights
+        calibration = self.calibration(weights, model)
         if self.setup is None:
             return False
         key = self.setup.key(calibration)
-        if self._ledger.is_done(record.weights, key):
+        if self._ledger.is_done(weights, key):
             # Done before, perhaps under thresholds that were changed and have been changed back since.
-            self._ledger.make_newest(record.weights, key)
-            write_newest_audits(self._run, self._ledger)
+            self._note(lambda: self._ledger.make_newest(weights, key))
+            self._note(lambda: write_newest_audits(self._run, self._ledger))
             return False
-        self._ledger.record_audit(record.weights, key, "running")
-        self._progress.say(f"  auditing checkpoint {record.weights[:8]} (step {record.step})")
-        output = self._run.audit_dir(record.weights, key)
-        # What is there under this name was written by a process that was killed before it could record it.
-        shutil.rmtree(output, ignore_errors=True)
+        output = self._run.audit_dir(weights, key)
+        if is_finished_audit(output, weights, key):
+            # Its process was stopped, or the disk was full, before the ledger could say so.
+            self._finish(record, key, read_table(output / "table.parquet"))
+            return False
+        if self._is_given_up(weights, key, force):
+            self.failures.append(weights)
+            return False
+        if not self._note(lambda: self._ledger.begin_audit(weights, key)):
+            self._progress.say(f"  the audit of checkpoint {weights[:8]} is left for later: it could not be recorded")
+            self.failures.append(weights)
+            return False
+        self._progress.say(f"  auditing checkpoint {weights[:8]} (step {record.step})")
         try:
-            table = audit_checkpoint(model, calibration, self.setup, record, self._run.run_id, output, self._progress)
-        except Exception as error:
-            self._ledger.record_audit(record.weights, key, "failed", error=f"{type(error).__name__}: {error}")
-            self.failures.append(record.weights)
-            traceback.print_exc(file=sys.stderr)
-            self._progress.say(f"  the audit of checkpoint {record.weights[:8]} failed; training goes on")
+            with writing(output, f"imprint audit {self._run.path} --pending"):
+                # What is there under this name is not whole.
+                shutil.rmtree(output, ignore_errors=True)
+                table = audit_checkpoint(
+                    model, calibration, self.setup, record, self._run.run_id, output, self._progress
+                )
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}"
+            self._note(lambda: self._ledger.end_audit(weights, key, "failed", error=reason))
+            if not isinstance(error, Exception):
+                raise
+            self._fail(weights, error)
             return False
-        self._ledger.record_audit(record.weights, key, "done", path=output.relative_to(self._run.path).as_posix())
-        write_newest_audits(self._run, self._ledger)
+        self._finish(record, key, table)
+        return True
+
+    def _finish(self, record: CheckpointRecord, key: str, table: pa.Table) -> None:
+        """Record a finished audit, refresh the run's table and send the numbers."""
+        path = self._run.audit_dir(record.weights, key).relative_to(self._run.path).as_posix()
+        self._note(lambda: self._ledger.end_audit(record.weights, key, "done", path=path))
+        self._note(lambda: write_newest_audits(self._run, self._ledger))
         self.tables.append(table)
         self._tracker.log_audit(audit_scalars(table), record.step or 0)
+
+    def _is_given_up(self, weights: str, key: str, force: bool) -> bool:
+        """Tell whether processes died in this audit so often that only a user should start it again."""
+        deaths = self._ledger.deaths(weights, key)
+        if deaths and (force or deaths < MAX_DEATHS):
+            self._progress.say(f"  a process died in the audit of checkpoint {weights[:8]}; it is run again")
+        if force or deaths < MAX_DEATHS:
+            return False
+        if not self._ledger.is_failed(weights, key):
+            reason = f"{deaths} processes died in it"
+            self._note(lambda: self._ledger.end_audit(weights, key, "failed", error=reason, deaths=deaths))
+        self._progress.say(
+            f"  the audit of checkpoint {weights[:8]} failed: {deaths} processes died in the middle of it; "
+            f"to try it again: imprint audit {self._run.path}"
+        )
         return True
+
+    def _note(self, write: Callable[[], object]) -> bool:
+        """Write a record; one that cannot be written is told, and work goes on. Returns whether it was written."""
+        try:
+            write()
+        except InputError as error:
+            self._progress.say(f"  {error}")
+            return False
+        return True
+
+    def _fail(self, weights: str, error: Exception) -> None:
+        """Tell what went wrong with a checkpoint; only what nobody foresaw gets a traceback."""
+        self.failures.append(weights)
+        if not isinstance(error, InputError):
+            traceback.print_exception(error, file=sys.stderr)
+        reason = f": {error}" if isinstance(error, InputError) else ""
+        self._progress.say(f"  the audit of checkpoint {weights[:8]} failed{reason}")
 
     def calibration(self, weights: str, model: ValueClassifier) -> Calibration:
         """Read the thresholds of a checkpoint (a user may have edited them), or fit and write them."""
@@ -156,6 +233,17 @@ class CheckpointQueue:
         val = self._val()
         logits = score_split(model, val, self.precision, self._token_budget)
         calibration = calibrate(model, logits, val.targets)
-        write_thresholds(path, weights, calibration)
-        write_predictions(self._run.predictions_file(weights, "val"), val, logits, calibration)
-        return calibration
+        then = f"imprint audit {self._run.path} --pending, or {self._run.how_to_go_on}"
+        predictions = self._run.predictions_file(weights, "val")
+        # The thresholds come last: where they are, everything is.
+        with writing(predictions, then):
+            write_predictions(predictions, val, logits, calibration)
+        with writing(path, then):
+            write_thresholds(path, weights, calibration)
+        # As the next process will read it: the audit key must not depend on who fitted it.
+        return read_thresholds(path, weights, model.labels)
+
+
+def unfinished(ledger: Ledger, pending_only: bool) -> list[SeenCheckpoint]:
+    """Checkpoints without any finished audit; all of them unless `pending_only`."""
+    return [seen for seen in ledger.checkpoints if not (pending_only and ledger.has_done(seen.weights))]

@@ -5,11 +5,13 @@ Both are told by the run directory's own files, so that a run can be moved, copi
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from datamodules.errors import InputError
+from models.checkpoint_file import read_checkpoint_file
 from models.classifier import ValueClassifier, load_classifier
 from models.digest import weights_digest
 from train.ledger import Ledger, SeenCheckpoint
@@ -35,6 +37,49 @@ def load_weights(run: RunDirectory, seen: SeenCheckpoint, device: torch.device) 
     return None
 
 
+def name_of(run: RunDirectory, path: Path) -> str:
+    """Name of a checkpoint file in the ledger: relative to `checkpoints/`, or the whole path of a file elsewhere."""
+    # Lightning gives the folder with its links resolved; a file that is a link itself keeps its name.
+    path, folder = path.parent.resolve() / path.name, run.checkpoints.resolve()
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+
+
+def record_unknown_files(
+    run: RunDirectory, ledger: Ledger, steps_per_epoch: float | None, say: Callable[[str], None]
+) -> None:
+    """Record weights that lie in `checkpoints/` and not in the ledger: it could not be written, or its process died.
+
+    Args:
+        run: The run directory.
+        ledger: Its ledger.
+        steps_per_epoch: To tell the epoch of a step; None to ask the ledger, and where it does not know either, the
+            epoch is unknown.
+        say: Takes a line about each file that is recorded or passed over.
+
+    Raises:
+        InputError: The ledger cannot be written.
+    """
+    found = []
+    for path in sorted(run.checkpoints.glob("*.ckpt")):
+        # A link has no weights of its own. A file is written before it is recorded: a later change is another write.
+        if path.is_symlink() or path.stat().st_mtime <= ledger.sighted(path.name):
+            continue
+        try:
+            checkpoint = read_checkpoint_file(path, fix="restore or delete that file")
+            weights, step = weights_digest(checkpoint["state_dict"]), int(checkpoint["global_step"])
+        except (InputError, KeyError, TypeError, AttributeError) as error:
+            say(f"  passed over: {path}, no checkpoint of this run ({error})")
+            continue
+        held = {name for seen in ledger.checkpoints if seen.weights == weights for name in seen.paths}
+        if path.name not in held and not ledger.is_of_parent(weights):
+            found.append((step, path.name, weights))
+    if steps_per_epoch is None:
+        steps_per_epoch = next((seen.step / seen.epoch for seen in ledger.checkpoints if seen.epoch), None)
+    for step, name, weights in sorted(found):
+        say(f"  {name} is recorded now: it was not in {ledger.path}")
+        ledger.record_seen(weights, step, step / steps_per_epoch if steps_per_epoch else None, name)
+
+
 def best_checkpoint(run: RunDirectory, ledger: Ledger, monitor: str) -> SeenCheckpoint:
     """Return the checkpoint with the best logged value of a metric among those whose file is there.
 
@@ -44,8 +89,8 @@ def best_checkpoint(run: RunDirectory, ledger: Ledger, monitor: str) -> SeenChec
         InputError: The metric has no defined value at any of them.
     """
     values: dict[int, float] = {}
-    for line in (run.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    lines = run.metrics_file.read_text(encoding="utf-8").splitlines() if run.metrics_file.is_file() else []
+    for row in map(json.loads, lines):
         if row.get(monitor) is not None:
             values[row["step"]] = float(row[monitor])
     sign = 1 if monitor.endswith("loss") else -1

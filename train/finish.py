@@ -15,6 +15,7 @@ from train.checkpoints import best_checkpoint, files_of, load_weights
 from train.config import Config
 from train.inputs import Annotations
 from train.ledger import Ledger, SeenCheckpoint
+from train.patient_tracker import PatientTracker
 from train.predictions import write_predictions
 from train.prepare import Prepared
 from train.run_directory import RunDirectory
@@ -38,6 +39,7 @@ class FitResult:
         calibration: Temperatures and thresholds of the chosen checkpoint.
         audit_table: Rows of the newest audit of every checkpoint, or None when there are none.
         failed_audits: Weights digests whose audit failed.
+        n_unwritten: Entries of the ledger and rows of metrics that could not be written.
         annotations: The texts it was trained on.
     """
 
@@ -48,6 +50,7 @@ class FitResult:
     calibration: Calibration
     audit_table: pa.Table | None
     failed_audits: tuple[str, ...]
+    n_unwritten: int
     annotations: Annotations
 
 
@@ -57,7 +60,7 @@ def finish(
     prepared: Prepared,
     ledger: Ledger,
     queue: CheckpointQueue,
-    tracker: Tracker,
+    tracker: PatientTracker,
 ) -> FitResult:
     """Evaluate the best checkpoint on test and send tables and artifacts.
 
@@ -83,7 +86,15 @@ def finish(
     audit_table = _log_audits(run, ledger, queue.setup, calibration, weights, tracker)
     best_path = files_of(run, seen)[0]
     return FitResult(
-        run, best, best_path, metrics, calibration, audit_table, tuple(queue.failures), prepared.annotations
+        run=run,
+        best=best,
+        best_path=best_path,
+        test_metrics=metrics,
+        calibration=calibration,
+        audit_table=audit_table,
+        failed_audits=tuple(queue.failures),
+        n_unwritten=ledger.n_unwritten + tracker.n_unwritten,
+        annotations=prepared.annotations,
     )
 
 
@@ -150,8 +161,8 @@ def _log_audits(
     """Send the best checkpoint's audit as artifact `audit-<run>`; return the rows of all audits of this run."""
     if setup is not None:
         key = setup.key(calibration)
-        folder = run.audit_dir(best, key)
-        if ledger.is_done(best, key):
+        if path := ledger.audit_path(best, key):
+            folder = run.path / path
             metadata = {"weights": best, "audit_key": key}
             files = [folder / "table.parquet", folder / "meta.json"]
             tracker.log_artifact(f"audit-{run.run_id}", "audit-report", files, metadata, ["best"])

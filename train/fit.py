@@ -1,73 +1,104 @@
 """What does one training run do, from settings to a finished run directory?"""
 
+import shutil
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
-from datamodules.files import whole_file, write_json
+from datamodules.errors import InputError
+from datamodules.files import write_json
 from models.precision import resolve_precision
 from train.auditing import CheckpointRecord
 from train.checkpoint_queue import CheckpointQueue
+from train.checkpoints import record_unknown_files
 from train.config import Config, config_to_dict
 from train.finish import FitResult, finish
+from train.fork import begin_fork
 from train.ledger import Ledger
+from train.patient_tracker import PatientTracker
 from train.prepare import Prepared, prepare
 from train.progress import Progress
 from train.resume import check_same_run
 from train.run_directory import RunDirectory
-from train.tracking import Trackers, open_trackers, wandb_mode
+from train.run_lock import run_lock
+from train.storage import writing
+from train.tracking import open_trackers, wandb_mode
 from train.trainer import build_trainer, quiet_lightning
 
 
-def fit(config: Config, resume: Path | None = None) -> FitResult:
+def fit(config: Config, resume: Path | None = None, fork: bool = False) -> FitResult:
     """Train a classifier, calibrate and audit every checkpoint, evaluate the best one on test.
 
     Args:
         config: The settings.
         resume: A run directory to go on with; its last checkpoint decides architecture and labels.
+        fork: Go on in a new run directory and leave that one as it is.
 
     Raises:
-        InputError: A user's mistake; nothing was written.
+        InputError: A user's mistake, and nothing was written; or a disk that could not be written to, and what was
+            written is whole and can be gone on with.
     """
     progress = Progress(config.run.progress)
-    run = None if resume is None else RunDirectory.open(resume)
-    prepared = prepare(config, progress)
-    wandb_mode(config.track.wandb)
-    if run is None:
-        run = RunDirectory.create(config.run.root, config.run.experiment, config.run.seed)
-    else:
-        check_same_run(run, prepared.model, prepared.annotations.splits, config.trainer.max_epochs)
-    write_run_files(run, config, prepared)
-    plain = config_to_dict(config)
-    tracker = open_trackers(config.track, run.run_id, run.path, plain, config.run.experiment, job_type="fit")
-    exit_code = 1
+    old = None if resume is None else RunDirectory.open(resume)
+    with ExitStack() as stack:
+        if old is not None and not fork:
+            stack.enter_context(run_lock(old, progress.say))
+            old.require_writable()
+        prepared = prepare(config, progress)
+        # Asked before anything is written, and not again.
+        track = replace(config.track, wandb=wandb_mode(config.track.wandb))  # type: ignore[arg-type]
+        if old is not None:
+            check_same_run(old, prepared.model, prepared.annotations.splits, config.trainer.max_epochs, fork)
+        if old is not None and not fork:
+            run = old
+            with writing(run.path, run.how_to_go_on):
+                write_run_files(run, config, prepared, run.parent)
+        else:
+            run = _new_run(config, prepared, old)
+            stack.enter_context(run_lock(run, progress.say))
+        plain = config_to_dict(config)
+        opened = open_trackers(track, run.run_id, run.path, plain, config.run.experiment, job_type="fit")
+        tracker = PatientTracker(opened, run.metrics_file, progress.say)
+        exit_code = 1
+        try:
+            result = _train_and_evaluate(config, run, prepared, tracker, progress, old is not None)
+            exit_code = 0
+            return result
+        finally:
+            tracker.finish(exit_code)
+
+
+def _new_run(config: Config, prepared: Prepared, parent: RunDirectory | None) -> RunDirectory:
+    """Make a run directory with everything in it that training starts from, or none."""
+    run = RunDirectory.create(config.run.root, config.run.experiment, config.run.seed)
     try:
-        result = _train_and_evaluate(config, run, prepared, tracker, progress, resume is not None)
-        exit_code = 0
-        return result
-    finally:
-        tracker.finish(exit_code)
+        with writing(run.path, "start the run again"):
+            origin = None if parent is None else begin_fork(parent, run)
+            write_run_files(run, config, prepared, origin)
+    except BaseException:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
+    return run
 
 
-def write_run_files(run: RunDirectory, config: Config, prepared: Prepared) -> None:
-    """Write config, environment, splits and corpus indexes."""
+def write_run_files(run: RunDirectory, config: Config, prepared: Prepared, parent: dict[str, Any] | None) -> None:
+    """Write environment, splits, corpus indexes and, at last, the config: a folder without it is no run directory."""
     corpora = prepared.setup.corpora if prepared.setup is not None else ()
-    run.write_config(config_to_dict(config))
     annotated = prepared.annotations.data
     audited = {c.data.name: {"digest": c.data.digest, **c.data.report.to_dict()} for c in corpora}
     data: dict[str, Any] = {"annotations": annotated.report.to_dict(), "audited": audited}
     if annotated.test_report is not None:
         data["test_annotations"] = annotated.test_report.to_dict()
-    run.write_environment(prepared.device, data)
+    run.write_environment(prepared.device, data, parent)
     write_json(run.path / "splits.json", prepared.annotations.splits.to_dict())
     for corpus in corpora:
-        with whole_file(run.corpus_file(corpus.data.name)) as path:
-            pq.write_table(corpus.index(), path, compression="zstd")
+        corpus.write_index(run.corpus_file(corpus.data.name))
+    run.write_config(config_to_dict(config))
 
 
 def _train_and_evaluate(
-    config: Config, run: RunDirectory, prepared: Prepared, tracker: Trackers, progress: Progress, resumed: bool
+    config: Config, run: RunDirectory, prepared: Prepared, tracker: PatientTracker, progress: Progress, resumed: bool
 ) -> FitResult:
     model, datamodule = prepared.model, prepared.datamodule
     model.optimisation = prepared.optimisation
@@ -84,6 +115,7 @@ def _train_and_evaluate(
     with quiet_lightning():
         trainer = build_trainer(config, prepared, run, queue, on_written, tracker, progress)
         if resumed:
+            record_unknown_files(run, ledger, steps_per_epoch, progress.say)
             _, gone = queue.catch_up(pending_only=True, device=prepared.device)
             for weights in gone:
                 progress.say(f"  checkpoint {weights[:8]} was deleted before it was audited")
@@ -92,6 +124,13 @@ def _train_and_evaluate(
             trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
         except SystemExit as error:
             # Lightning turns an interrupt into an exit of its own.
-            progress.say(f"interrupted; go on with: imprint fit --resume {run.path}")
+            progress.say(f"interrupted; go on with: {run.how_to_go_on}")
             raise KeyboardInterrupt from error
-    return finish(config, run, prepared, ledger, queue, tracker)
+        except Exception as error:
+            if not isinstance(error, InputError):
+                progress.say(f"stopped by an error; when it is mended: {run.how_to_go_on}")
+            raise
+        # What was saved after the last hook.
+        queue.drain(model)
+    with writing(run.path, run.how_to_go_on):
+        return finish(config, run, prepared, ledger, queue, tracker)

@@ -10,7 +10,7 @@ import torch
 from datamodules.annotated_text import AnnotatedData
 from datamodules.annotation_datamodule import AnnotationDataModule, TokenisedSplit
 from datamodules.errors import InputError
-from datamodules.splits import Splits
+from datamodules.splits import Splits, one_class_lines, require_contrast
 from datamodules.views import ViewRequest
 from models.classifier import Optimisation, ValueClassifier
 from models.encoder import load_pretrained
@@ -71,6 +71,9 @@ def prepare(config: Config, progress: Progress) -> Prepared:
         progress.say(line)
     if empty := labels_without_positives(annotations.taxonomy, annotations.splits):
         progress.say(f"warning: no training text carries {', '.join(empty)}; the classifier cannot learn them")
+    require_contrast(annotations.splits.train, annotations.taxonomy.labels)
+    for line in one_class_lines(annotations.splits, annotations.taxonomy.labels):
+        progress.say(line)
     require_usable_loss(config.model.loss, annotations.splits)
     audited = read_audited_data(config.audit, data_root(config.data)) if config.audit.enabled else ()
     encoder = load_pretrained(config.model.encoder, config.model.revision)
@@ -91,7 +94,9 @@ def prepare(config: Config, progress: Progress) -> Prepared:
         encoder_dropout=config.model.encoder_dropout,
     )
     device = accelerator_device(config.trainer.accelerator)
-    setup = build_setup(config.audit, audited, tokeniser, config.run.cache_dir, device) if audited else None
+    setup = None
+    if audited:
+        setup = build_setup(config.audit, audited, tokeniser, config.run.cache_dir, device, progress)
     return Prepared(
         annotations=annotations,
         model=model,
@@ -153,7 +158,9 @@ def checked_monitor(requested: str, val: TokenisedSplit, model: ValueClassifier)
     monitor = automatic if requested == "auto" else requested
     if monitor not in defined:
         averages = [name for name in defined if name.count("/") == 1]
-        found = f"metric {monitor}, which {len(val.texts)} validation texts leave undefined or which does not exist"
+        exists = f"val/{monitor.removeprefix('val/')}" in ("val/loss", *(f"val/{name}" for name in metrics))
+        why = f"which {len(val.texts)} validation texts leave undefined" if exists else "which does not exist"
+        found = f"metric {monitor}, {why}"
         raise InputError(found, f"one of {', '.join(averages)}", "--trainer.monitor, or a larger --data.val_fraction")
     return monitor
 

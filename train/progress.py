@@ -31,7 +31,7 @@ class Progress:
 
     @contextmanager
     def bar(self, label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        """Yield a function that advances a bar; ends with one line that holds count, time and rate.
+        """Yield a function that advances a bar; ends with a line of count, time and rate unless nothing was done.
 
         Args:
             label: What is being done.
@@ -65,7 +65,7 @@ class Progress:
 
             yield advance
         seconds = time.perf_counter() - start
-        if self._mode != "off":
+        if self._mode != "off" and done:
             self.say(f"  {label}: {done:,} {unit} in {seconds:.1f} s, {_rate(done, start, unit)}")
 
 

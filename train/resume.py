@@ -13,8 +13,15 @@ from train.run_directory import RunDirectory
 UNPRINTED = ("tokenizer_json", "encoder_config", "taxonomy", "class_weights")
 
 
-def check_same_run(run: RunDirectory, model: ValueClassifier, splits: Splits, max_epochs: int) -> None:
+def check_same_run(run: RunDirectory, model: ValueClassifier, splits: Splits, max_epochs: int, fork: bool) -> None:
     """Check that architecture, labels and splits are those the run began with, and that it has not gone further.
+
+    Args:
+        run: The run to go on with.
+        model: The classifier as the settings of this call make it.
+        splits: The texts as they are now.
+        max_epochs: Epochs to train in all.
+        fork: A new run goes on from it, which must have an epoch left to train.
 
     Raises:
         InputError: No checkpoint to resume from, another architecture or label space, other texts in a split, or more
@@ -38,17 +45,17 @@ def check_same_run(run: RunDirectory, model: ValueClassifier, splits: Splits, ma
     run.require_same_splits(splits.to_dict())
     # Saved at the end of an epoch, whose number counts from 0.
     n_done = int(checkpoint["epoch"]) + 1
-    if max_epochs < n_done:
+    n_needed = n_done + 1 if fork else n_done
+    if max_epochs < n_needed:
         found = f"max_epochs {max_epochs} for a run with {n_done} epochs done"
-        raise InputError(found, f"{n_done} or more", "--trainer.max_epochs")
+        raise InputError(found, f"{n_needed} or more", "--trainer.max_epochs")
 
 
 def changed_settings(run: RunDirectory, config: dict[str, Any]) -> list[str]:
     """Lines `section.field: old -> new` for every setting that differs from the run's config.yaml."""
     old = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))
-    return [
-        f"{section}.{name}: {old.get(section, {}).get(name)} -> {value}"
-        for section, fields in config.items()
-        for name, value in fields.items()
-        if old.get(section, {}).get(name) != value
-    ]
+    lines = []
+    for section, fields in config.items():
+        before = old.get(section) or {}
+        lines += [f"{section}.{name}: {before.get(name)} -> {v}" for name, v in fields.items() if before.get(name) != v]
+    return lines

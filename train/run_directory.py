@@ -1,8 +1,10 @@
 """What lies where in a run directory?"""
 
 import platform
+import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import distributions
@@ -14,6 +16,11 @@ import yaml
 
 from datamodules.errors import InputError
 from datamodules.files import read_json, require_file, write_json, write_text
+from train.storage import writing
+
+# Version of the layout below; env.json carries it.
+FORMAT = 1
+FOLDERS = ("checkpoints", "thresholds", "predictions", "corpus", "audits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +57,23 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
-        """Open an existing run.
+        """Open an existing run; changes nothing.
 
         Raises:
-            InputError: Not a run directory.
+            InputError: Not a run directory, or one of another layout.
         """
         require_file(path / "config.yaml", "name a run directory: a folder that `imprint fit` wrote")
-        return cls(path)
+        run = cls(path)
+        environment = read_json(run.environment_file, "name a run directory with its env.json")
+        found = environment.get("format") if isinstance(environment, dict) else None
+        if found is None:
+            fix = f'add "format": {FORMAT} to that file if the run is of the time before there were formats'
+            raise InputError(f"no format of the run directory in {run.environment_file}", f"format {FORMAT}", fix)
+        if found != FORMAT:
+            newer = isinstance(found, int) and found > FORMAT
+            fix = "the newer imprint that wrote it" if newer else "the imprint that wrote it"
+            raise InputError(f"run directory {path} of format {found!r}", f"format {FORMAT}", f"use {fix}")
+        return run
 
     @property
     def run_id(self) -> str:
@@ -79,9 +96,37 @@ class RunDirectory:
         return self.path / "config.yaml"
 
     @property
+    def environment_file(self) -> Path:
+        """Versions, device, data digests and the format of the run directory."""
+        return self.path / "env.json"
+
+    @property
+    def parent(self) -> dict[str, Any] | None:
+        """The run that this one goes on from, as env.json tells it."""
+        parent: dict[str, Any] | None = read_json(self.environment_file, "name a run directory").get("parent")
+        return parent
+
+    @property
     def ledger_file(self) -> Path:
         """The ledger."""
         return self.path / "ledger.jsonl"
+
+    @property
+    def metrics_file(self) -> Path:
+        """Metrics, one step a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def lock_file(self) -> Path:
+        """Locked by the process that writes to this run, which removes it in the end."""
+        return self.path / ".lock"
+
+    @property
+    def how_to_go_on(self) -> str:
+        """The command that goes on with this run after it has stopped."""
+        if self.last_checkpoint.is_file():
+            return f"imprint fit --resume {self.path}"
+        return "start the run again (it has saved nothing to go on from)"
 
     def thresholds_file(self, weights: str) -> Path:
         """Temperatures and thresholds of a checkpoint."""
@@ -125,11 +170,29 @@ class RunDirectory:
         """Write config.yaml."""
         write_text(self.config_file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
-    def write_environment(self, device: torch.device, data: dict[str, Any]) -> None:
-        """Write env.json: versions, git state, device, data digests and read reports."""
+    def require_writable(self) -> None:
+        """Raise InputError unless files can be made in the folders of the run that are there already."""
+        for folder in (self.path, *(self.path / name for name in FOLDERS)):
+            if folder.exists():
+                with writing(folder, "start the command again"):
+                    tempfile.TemporaryFile(dir=folder).close()
+
+    def remove_leftovers(self) -> None:
+        """Remove what processes that were killed left half-written; asked while no other process works on the run."""
+        for name in FOLDERS:
+            for part in (self.path / name).glob(".*.part*"):
+                if part.is_dir():
+                    shutil.rmtree(part, ignore_errors=True)
+                else:
+                    part.unlink(missing_ok=True)
+
+    def write_environment(self, device: torch.device, data: dict[str, Any], parent: dict[str, Any] | None) -> None:
+        """Write env.json: format, parent run if any, versions, git state, device, data digests and read reports."""
         write_json(
-            self.path / "env.json",
+            self.environment_file,
             {
+                "format": FORMAT,
+                "parent": parent,
                 "python": sys.version.split()[0],
                 "platform": platform.platform(),
                 "processor": torch.backends.cpu.get_cpu_capability(),

@@ -3,22 +3,27 @@
 A small JSON file per checkpoint that a user may edit; found by the weights digest.
 """
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from datamodules.errors import InputError
-from datamodules.files import read_json, write_json
+from datamodules.files import digest_of, read_json, write_json
 from models.calibration import Calibration
 
 FIX = "--thresholds, or fit them with `imprint audit RUN_DIR --pending`"
+EDITED = "edited by hand after they were fitted"
+_MOST_NAMED = 5
 
 
 def write_thresholds(path: Path, weights: str, calibration: Calibration) -> None:
     """Write the calibration of the checkpoint with these weights."""
-    write_json(path, {"weights": weights, **calibration.to_json()})
+    content = calibration.to_json()
+    write_json(path, {"weights": weights, **content, "digest": _numbers_digest(content)})
 
 
 def read_thresholds(path: Path, weights: str, labels: tuple[str, ...]) -> Calibration:
-    """Read a calibration and check that it fits a checkpoint.
+    """Read a calibration and check that it fits a checkpoint; numbers that were changed since are told in its notes.
 
     Args:
         path: The JSON file.
@@ -26,17 +31,31 @@ def read_thresholds(path: Path, weights: str, labels: tuple[str, ...]) -> Calibr
         labels: Labels of the checkpoint.
 
     Raises:
-        InputError: Missing or broken file, other weights or other labels.
+        InputError: Missing or broken file, other labels or other weights.
     """
     content = read_json(path, FIX)
-    owner = content.pop("weights", None) if isinstance(content, dict) else None
+    parts = content if isinstance(content, dict) else {}
+    owner, written = parts.pop("weights", None), parts.pop("digest", None)
     calibration = Calibration.from_json(content, source=str(path))
+    if set(calibration.labels) != set(labels):
+        raise InputError(f"labels {_listed(calibration.labels)} in {path}", f"labels {_listed(labels)}", FIX)
     if owner != weights:
         found = f"thresholds of weights {str(owner)[:8]} in {path}"
         raise InputError(found, f"thresholds of weights {weights[:8]}", FIX)
-    if set(calibration.labels) != set(labels):
-        raise InputError(f"labels {', '.join(calibration.labels)} in {path}", f"labels {', '.join(labels)}", FIX)
+    # The audit's meta data hold the notes, so that nobody takes changed numbers for fitted ones.
+    if written is not None and written != _numbers_digest(calibration.to_json()):
+        calibration = replace(calibration, notes=(*calibration.notes, EDITED))
     return calibration.reordered(labels)
+
+
+def _numbers_digest(content: dict[str, Any]) -> str:
+    """Digest of everything but the notes, to tell an edited file from a fitted one."""
+    return digest_of({name: part for name, part in content.items() if name != "notes"})
+
+
+def _listed(labels: tuple[str, ...]) -> str:
+    rest = len(labels) - _MOST_NAMED
+    return ", ".join(labels[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def find_thresholds(checkpoint: Path, weights: str, labels: tuple[str, ...], given: Path | None) -> Calibration:

@@ -62,7 +62,8 @@ def build_trainer(
     )
     callbacks: list[pl.Callback] = [EpochLines(progress, shown), weights]
     if config.trainer.save_last:
-        # Only at the end of an epoch: the training order can be taken up there exactly, and not in between.
+        # Only at the end of an epoch: the training order can be taken up there exactly, and not in between. That is
+        # also why nothing is saved on an exception: one could not go on from it, and no metric tells what it is worth.
         last = ModelCheckpoint(
             dirpath=run.checkpoints,
             filename=run.last_checkpoint.stem,
@@ -87,7 +88,7 @@ def build_trainer(
         log_every_n_steps=min(10, batches),
         logger=LightningTracker(tracker, run.run_id),
         callbacks=callbacks,
-        plugins=[RecordingCheckpointIO(on_written)],
+        plugins=[RecordingCheckpointIO(on_written, lambda: run.how_to_go_on)],
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,

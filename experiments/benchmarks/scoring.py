@@ -18,7 +18,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,8 @@ from rich.table import Table
 
 from datamodules.corpus import AuditCorpus, build_corpus
 from datamodules.errors import InputError
-from datamodules.files import digest_of
-from datamodules.preferences import PreferenceData, read_preferences
+from datamodules.preference_data import ContentDigest, PairIndex, PreferenceData
+from datamodules.preferences import read_preferences
 from datamodules.taxonomy import load_taxonomy
 from datamodules.views import ViewRequest
 from models.classifier import ValueClassifier
@@ -99,10 +100,16 @@ def sampled_pairs(data: PreferenceData, n_texts: int, seed: int) -> PreferenceDa
 
     Whole pairs, because most duplicates after a cut are the two sides of one pair; all pairs where too few are there.
     """
-    n_pairs = min(n_texts // 2, len(data.pairs))
-    chosen = np.sort(np.random.default_rng(seed).choice(len(data.pairs), n_pairs, replace=False))
-    pairs = tuple(data.pairs[i] for i in chosen)
-    return replace(data, pairs=pairs, digest=digest_of([data.digest, chosen.tolist()]))
+    index = data.index
+    n_pairs = min(n_texts // 2, len(index))
+    chosen = np.sort(np.random.default_rng(seed).choice(len(index), n_pairs, replace=False))
+    wanted = np.isin(np.arange(len(index)), chosen)
+    pairs = list(compress(data.read(), wanted))
+    digest = ContentDigest()
+    for pair in pairs:
+        digest.add(pair)
+    drawn = PairIndex(*(getattr(index, field.name)[chosen] for field in fields(index)))
+    return replace(data, index=drawn, digest=digest.hexdigest(), read=lambda: iter(pairs))
 
 
 def read_dialogues(root: Path | None) -> PreferenceData:
@@ -144,7 +151,7 @@ def compare(
     model: ValueClassifier, data: PreferenceData, token_budget: int, repeats: int, progress: Progress
 ) -> Comparison:
     """Score all texts of `data` every way, in turns, and keep times and logits."""
-    texts = [side.render() for pair in data.pairs for side in (pair.first, pair.second)]
+    texts = [side.render() for pair in data.read() for side in (pair.first, pair.second)]
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         corpus = build_corpus(data, [model.view], model.tokeniser, Path(folder))
@@ -283,7 +290,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     console = Console(width=100)
     console.print(results_table(comparisons))
-    source = f"{data.name}, {2 * len(data.pairs)} texts, drawn with seed {SEED}"
+    source = f"{data.name}, {2 * len(data.index)} texts, drawn with seed {SEED}"
     made = f"{settings.encoder}, token budget {settings.token_budget}, {torch.get_num_threads()} threads"
     device = f"{default_device().type} {torch.backends.cpu.get_cpu_capability()}"
     for line in (f"{source}; {made}, {device}", *(line for c in comparisons for line in notes(c))):

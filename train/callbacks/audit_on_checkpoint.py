@@ -27,9 +27,9 @@ class AuditOnCheckpoint(Checkpoint):
         Raises:
             RuntimeError: No ModelCheckpoint before this callback.
         """
-        order = [type(callback) for callback in trainer.callbacks]  # type: ignore[attr-defined]
-        own = order.index(type(self))
-        if ModelCheckpoint not in order[:own] or ModelCheckpoint in order[own:]:
+        order: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        writers = [k for k, callback in enumerate(order) if isinstance(callback, ModelCheckpoint)]
+        if not writers or max(writers) > order.index(self):
             raise RuntimeError(
                 "list AuditOnCheckpoint after every ModelCheckpoint: it must run after the file is written"
             )

@@ -1,29 +1,46 @@
 """Which weights went into which file? Every write of the trainer passes here, also manual ones."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from datamodules.files import whole_file
 from models.digest import weights_digest
+from train.storage import writing
 
 
 class RecordingCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints and tells each one's weights digest.
+    """Writes checkpoints, each whole or not at all, and tells its weights digest.
 
     Lightning has no public hook after a checkpoint is on disk; the checkpoint plugin is the one public place that
-    sees every write.
+    sees every write. Its own write goes through a temporary file that may lie on another disk, from where it is not
+    moved at once: a full disk would then cost the checkpoint that is being replaced, too.
 
     Args:
         on_written: Called with (weights digest, global step, path) after the file is in place.
+        how_to_go_on: Gives the command that goes on after a checkpoint could not be written.
     """
 
-    def __init__(self, on_written: Callable[[str, int, Path], None]) -> None:
+    def __init__(self, on_written: Callable[[str, int, Path], None], how_to_go_on: Callable[[], str]) -> None:
         super().__init__()
         self._on_written = on_written
+        self._how_to_go_on = how_to_go_on
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Write the file, then report it."""
-        super().save_checkpoint(checkpoint, path, storage_options)
+        """Write the file, then report it.
+
+        Raises:
+            InputError: The file cannot be written.
+        """
+        if storage_options is not None:
+            raise TypeError("checkpoints are local files, which take no storage_options")
+        # Into memory first, as Lightning does: torch.save tells a full disk by an error without a reason.
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        with writing(Path(path), self._how_to_go_on(), content.tell()), whole_file(Path(path)) as part:
+            part.write_bytes(content.getbuffer())
         self._on_written(weights_digest(checkpoint["state_dict"]), int(checkpoint["global_step"]), Path(path))

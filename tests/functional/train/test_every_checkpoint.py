@@ -7,7 +7,6 @@ from collections import Counter
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from audits.table import read_table
 from experiments.cli import main
@@ -33,10 +32,8 @@ def weights_of(run, name):
 @pytest.mark.parametrize(
     ("flags", "n_weights"),
     [
-        pytest.param((), 3, id="every epoch, all kept, and last: two files a save"),
         pytest.param(("--trainer.save_top_k=1",), 3, id="top-1 and last"),
         pytest.param(("--trainer.save_last=false",), 3, id="one checkpoint callback"),
-        pytest.param(("--trainer.val_check_interval=0.5",), 6, id="half epochs"),
     ],
 )
 def test_saves_and_audits(tiny_run, only_run, flags, n_weights):
@@ -57,56 +54,11 @@ def test_saves_and_audits(tiny_run, only_run, flags, n_weights):
         assert json.loads((path / "meta.json").read_text())["weights"].startswith(path.name[:8])
 
 
-def test_a_file_that_top_k_deleted_was_audited_before(tiny_run, only_run):
-    tiny_run(*SHORT, *TINY_SETS, "--trainer.save_top_k=1", "--trainer.monitor=val/loss")
-    run = only_run()
-    written = {entry["path"] for entry in ledger(run) if entry["state"] == "seen"}
-    kept = {path.name for path in (run / "checkpoints").iterdir()}
-    assert written - kept, "no file was deleted: the test has lost its subject"
-    assert len(audits(run)) == 3
-
-
-def test_training_is_bit_identical_with_audits_on_and_off(tiny_run, only_run, tmp_path):
-    tiny_run(*SHORT, *TINY_SETS, "--model.dropout=0.3", "--run.experiment=on")
-    tiny_run(*SHORT, *TINY_SETS, "--model.dropout=0.3", "--audit.enabled=false", "--run.experiment=off")
-    on, off = sorted((tmp_path / "runs").iterdir(), reverse=True)
-    names = sorted(path.name for path in (on / "checkpoints").iterdir())
-    assert names == sorted(path.name for path in (off / "checkpoints").iterdir())
-    for name in names:
-        assert weights_digest(weights_of(on, name)) == weights_digest(weights_of(off, name))
-    assert len(audits(on)) == 3
-    assert not (off / "audits").exists()
-
-
 def test_another_seed_trains_other_weights(tiny_run, tmp_path):
     for seed in (0, 1):
         tiny_run(*SHORT, *TINY_SETS, "--audit.enabled=false", "--trainer.max_epochs=1", f"--run.seed={seed}")
     a, b = (weights_of(run, "last.ckpt") for run in (tmp_path / "runs").iterdir())
     assert weights_digest(a) != weights_digest(b)
-
-
-def test_resume_in_place_audits_only_new_weights_and_equals_the_unbroken_run(tiny_run, only_run, tmp_path, capsys):
-    flags = (*SHORT, *TINY_SETS, "--optim.schedule=constant", "--optim.warmup_fraction=0", "--model.dropout=0.3")
-    tiny_run(*flags, "--trainer.max_epochs=2")
-    run = only_run()
-    before = (run / "ledger.jsonl").read_text()
-    assert main(["fit", "--resume", str(run), "--trainer.max_epochs=3"]) == 0
-    assert "changed on resume: trainer.max_epochs: 2 -> 3" in capsys.readouterr().err
-    assert (run / "ledger.jsonl").read_text().startswith(before)
-    assert len(audits(run)) == 3
-    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_epochs"] == 3
-    resumed = weights_digest(weights_of(run, "last.ckpt"))
-    run.rename(tmp_path / "resumed")
-    tiny_run(*flags, "--trainer.max_epochs=3")
-    assert weights_digest(weights_of(only_run(), "last.ckpt")) == resumed
-
-
-def test_resuming_a_finished_run_adds_no_audit(tiny_run, only_run):
-    tiny_run(*SHORT, *TINY_SETS)
-    run = only_run()
-    assert main(["fit", "--resume", str(run)]) == 0
-    assert len(audits(run)) == 3
-    assert sum(entry["state"] == "running" for entry in ledger(run)) == 3
 
 
 def test_on_resume_flags_decide_the_rates(tiny_run, only_run):
@@ -165,58 +117,6 @@ def test_audits_in_the_run_and_later_give_the_same_rows(tiny_run, only_run, tmp_
         pd.testing.assert_frame_equal(now, before, check_exact=True)
 
 
-def test_a_changed_set_up_adds_an_audit_and_keeps_the_old_one(tiny_run, only_run, capsys):
-    tiny_run(*SHORT, *TINY_SETS, "--trainer.max_epochs=1")
-    run = only_run()
-    (old,) = audits(run)
-    content = (old / "table.parquet").read_bytes()
-    thresholds = next((run / "thresholds").iterdir())
-    edited = json.loads(thresholds.read_text())
-    edited["labels"]["wisdom"]["threshold"] = 0.99
-    thresholds.write_text(json.dumps(edited))
-    assert main(["audit", str(run), "--pending"]) == 0
-    assert "0 audited now" in capsys.readouterr().out
-    assert main(["audit", str(run)]) == 0
-    assert "1 audited now" in capsys.readouterr().out
-    assert len(audits(run)) == 2
-    assert (old / "table.parquet").read_bytes() == content
-
-
-def test_a_failing_audit_is_told_training_goes_on_and_pending_completes_it(tiny_run, only_run, monkeypatch, capsys):
-    import train.auditing
-
-    real = train.auditing.score_corpus
-
-    def fails(*arguments):
-        raise MemoryError("too little of it")
-
-    monkeypatch.setattr(train.auditing, "score_corpus", fails)
-    assert tiny_run(*SHORT, *TINY_SETS, "--trainer.max_epochs=2") == 1
-    run = only_run()
-    states = [entry["state"] for entry in ledger(run) if entry["state"] != "seen"]
-    assert states == ["running", "failed", "running", "failed"]
-    assert (run / "checkpoints" / "last.ckpt").is_file()
-    assert not (run / "audits").exists() or not list((run / "audits").iterdir())
-    capsys.readouterr()
-    monkeypatch.setattr(train.auditing, "score_corpus", real)
-    assert main(["audit", str(run), "--pending"]) == 0
-    assert len(audits(run)) == 2
-
-
-def test_the_callback_must_come_after_the_checkpoint_callback():
-    import pytorch_lightning as pl
-    from pytorch_lightning.callbacks import ModelCheckpoint
-
-    from train.callbacks.audit_on_checkpoint import AuditOnCheckpoint
-
-    callback = AuditOnCheckpoint(None)
-    options = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    for callbacks in ([callback, ModelCheckpoint()], [callback]):
-        trainer = pl.Trainer(callbacks=callbacks, **options)
-        with pytest.raises(RuntimeError, match="list AuditOnCheckpoint after every ModelCheckpoint"):
-            callback.setup(trainer, None, "fit")
-
-
 def test_checkpoints_load_with_weights_only(tiny_run, only_run):
     tiny_run(*SHORT, *TINY_SETS, "--trainer.max_epochs=1", "--audit.enabled=false")
     for path in (only_run() / "checkpoints").iterdir():
@@ -236,17 +136,28 @@ def test_deleted_checkpoints_are_told_and_never_audited_with_other_weights(tiny_
     assert path.name[:8] == weights_digest(weights_of(run, "last.ckpt"))[:8]
 
 
-def test_an_interrupted_audit_is_completed_on_resume(tiny_run, only_run):
+def test_an_audit_that_was_written_and_not_recorded_is_not_run_again(tiny_run, only_run, counts, capsys):
     tiny_run(*SHORT, *TINY_SETS)
     run = only_run()
     lines = (run / "ledger.jsonl").read_text().splitlines()
-    assert json.loads(lines[-1])["state"] == "done"
-    # As if the process had been killed while it audited the last checkpoint.
+    last = json.loads(lines[-1])
+    assert last["state"] == "done"
+    # As if the process had been killed after the folder appeared: half a line, and another half-written folder.
     (run / "ledger.jsonl").write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:20])
-    next((run / "thresholds").glob(json.loads(lines[-1])["weights"][:8] + "*")).unlink()
+    (run / "audits" / ".x-y.part123").mkdir()
+    counts.reset()
+    assert main(["audit", str(run), "--pending"]) == 0
+    assert "0 audited now, 3 done before" in capsys.readouterr().out
+    assert counts.audits == []
+    assert Counter(entry["state"] for entry in ledger(run) if entry["state"] != "seen") == {"running": 3, "done": 3}
+    assert ledger(run)[-1]["path"] == last["path"]
+    assert not (run / "audits" / ".x-y.part123").exists()
+    # A folder that is not this audit's is written again.
+    (run / "ledger.jsonl").write_text("\n".join(lines[:-1]) + "\n")
+    (run / last["path"] / "meta.json").unlink()
     assert main(["fit", "--resume", str(run)]) == 0
-    assert Counter(entry["state"] for entry in ledger(run) if entry["state"] != "seen") == {"running": 4, "done": 3}
-    assert len(audits(run)) == 3
+    assert counts.audits == [last["weights"]]
+    assert (run / last["path"] / "meta.json").is_file()
 
 
 def test_a_moved_run_is_resumed_from_its_own_files(tiny_run, only_run, tmp_path, capsys):
@@ -296,24 +207,6 @@ def test_going_back_behind_what_was_done_is_told_and_changes_nothing(tiny_run, o
     assert main(["fit", "--resume", str(run), "--trainer.max_epochs=1"]) == 2
     assert "max_epochs 1 for a run with 3 epochs done" in capsys.readouterr().err
     assert (run / "config.yaml").read_bytes() == before
-
-
-def test_step_wise_saves_of_another_callback_are_audited_too(tiny_run, only_run, monkeypatch):
-    from pytorch_lightning.callbacks import ModelCheckpoint
-
-    import train.trainer
-
-    def every_two_steps(**options):
-        if options["filename"] == "last":
-            return ModelCheckpoint(**options)
-        options |= {"monitor": None, "every_n_train_steps": 2, "save_top_k": -1}
-        return ModelCheckpoint(**options)
-
-    monkeypatch.setattr(train.trainer, "ModelCheckpoint", every_two_steps)
-    monkeypatch.setattr("train.callbacks.audit_on_checkpoint.ModelCheckpoint", ModelCheckpoint)
-    assert tiny_run(*SHORT, *TINY_SETS, "--trainer.max_epochs=1") == 0
-    assert [entry["step"] for entry in ledger(only_run()) if entry["state"] == "seen"] == [2, 4, 6, 6]
-    assert len(audits(only_run())) == 3
 
 
 def test_a_tracker_that_fails_loses_nothing(tiny_run, only_run, monkeypatch, capsys):

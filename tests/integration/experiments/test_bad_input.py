@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -147,6 +148,29 @@ def test_score_writes_one_row_per_text(checkpoint, tmp_path, capsys):
     assert table["wisdom_on"].dtype == np.bool_
     assert table.loc[0].drop("text_id").equals(table.loc[2].drop("text_id"))
     assert len(table.columns) == 1 + 2 * 7
+
+
+def test_scores_do_not_depend_on_how_many_texts_are_held_at_once(checkpoint, tmp_path, monkeypatch):
+    words = ["why", "is", "the", "law", "fair", "sleep", "learn", "polite"]
+    path = texts_file(tmp_path, [{"text": " ".join(words[: 1 + i % 8])} for i in range(20)])
+    command = ["score", "--checkpoint", str(checkpoint), "--input", str(path), "--precision", "float32"]
+    whole, parts = tmp_path / "whole.parquet", tmp_path / "parts.parquet"
+    assert main([*command, "--output", str(whole)]) == 0
+    monkeypatch.setattr("experiments.score_command.TEXTS_AT_ONCE", 3)
+    monkeypatch.setattr("datamodules.portions.CHARACTERS_AT_ONCE", 30)
+    assert main([*command, "--output", str(parts)]) == 0
+    assert pq.ParquetFile(parts).num_row_groups > 3
+    one, other = (pq.read_table(file).to_pandas() for file in (whole, parts))
+    assert one["text_id"].tolist() == [str(i) for i in range(20)]
+    pd.testing.assert_frame_equal(one, other, rtol=1e-4)
+
+
+def test_a_damaged_row_late_in_the_file_leaves_no_output(checkpoint, tmp_path, capsys):
+    path = texts_file(tmp_path, [{"text": "a law"}] * 50 + [{"text": ""}])
+    output = tmp_path / "scores.parquet"
+    command = ["score", "--checkpoint", str(checkpoint), "--input", str(path), "--output", str(output)]
+    fails(capsys, main(command), "row 50 of .* without a text")
+    assert not output.exists()
 
 
 def test_score_keeps_given_ids_and_takes_thresholds(checkpoint, tmp_path):

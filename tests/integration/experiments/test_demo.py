@@ -1,13 +1,17 @@
 """The main job with the bundled encoder on the embedded sample."""
 
 import json
+import re
 from collections import Counter
 
 import pandas as pd
 import pytest
+from sklearn.metrics import cohen_kappa_score
 
 from audits.table import read_table
+from datamodules.annotation_layouts import SAMPLE, SAMPLE_AGREEMENT
 from datamodules.annotations import read_annotations
+from datamodules.preferences import read_preferences
 from datamodules.taxonomy import load_taxonomy
 from experiments.cli import main
 
@@ -50,30 +54,65 @@ def test_the_demo_learns(tmp_path):
     assert all(set(table["dataset"].to_pylist()) == names for table in audited)
 
 
+DATASHEET = (SAMPLE.parent / "DATASHEET.md").read_text(encoding="utf-8")
+
+
+def json_lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def test_the_sample_is_as_its_datasheet_says():
     taxonomy = load_taxonomy("value-imprint")
     data = read_annotations("sample", None, None, taxonomy)
     positives = [
         [label for label, state in zip(taxonomy.labels, text.labels, strict=True) if state] for text in data.texts
     ]
-    assert Counter(map(len, positives)) == {0: 31, 1: 133, 2: 127, 3: 29}
+    n = Counter(map(len, positives))
+    assert f"{n[0]} texts without a value, {n[1]} with one, {n[2]} with two, {n[3]} with three" in flowed(DATASHEET)
     counts = Counter(label for labels in positives for label in labels)
-    assert min(counts[label] for label in taxonomy.labels) >= 40
-    assert len({text.text for text in data.texts}) == len(data.texts) == 320
-    groups = Counter(text.group_id for text in data.texts)
-    assert Counter(groups.values()) == {1: 288, 2: 16}
+    listed = ", ".join(f"{counts[label]} {label.replace('n-s', 'n s')}" for label in taxonomy.labels)
+    assert listed in flowed(DATASHEET)
+    assert min(counts[label] for label in taxonomy.labels) >= 60
+    assert len({text.text for text in data.texts}) == len(data.texts) == 430
+    groups = Counter(Counter(text.group_id for text in data.texts).values())
+    assert set(groups) == {1, 2}
+    assert f"({groups[2]} groups of two)" in DATASHEET
+
+
+def test_the_agreement_is_as_the_datasheet_says():
+    rows = json_lines(SAMPLE_AGREEMENT)
+    final = {row["text_id"]: set(row["labels"]) for row in json_lines(SAMPLE)}
+    assert [row["text_id"] for row in rows] == list(final)
+    kappas = []
+    for value in load_taxonomy("value-imprint").labels:
+        first, second = ([value in row[who] for row in rows] for who in ("first", "second"))
+        both = sum(a and b for a, b in zip(first, second, strict=True))
+        kappas.append(cohen_kappa_score(first, second))
+        assert f"| {value} | {sum(first)} | {sum(second)} | {both} | {kappas[-1]:.2f} |" in DATASHEET
+    assert f"The mean kappa is {sum(kappas) / len(kappas):.2f}." in DATASHEET
+    differing = [row for row in rows if set(row["first"]) != set(row["second"])]
+    assert f"differ ({len(differing)} of {len(rows)} texts)" in flowed(DATASHEET)
+    for row in rows:
+        if row not in differing:
+            assert final[row["text_id"]] == set(row["first"])
+
+
+def test_the_preference_samples_hold_what_the_datasheet_lists():
+    for name in ("sample-hh-rlhf", "sample-webgpt", "sample-alpaca-gpt4"):
+        report = read_preferences(name, None).report
+        ties = f", {report.n_ties} of them ties" if report.n_ties else ""
+        assert re.search(rf"`{name}\.jsonl?` .*\| {report.n_pairs} (pairs|prompts){ties}", DATASHEET)
+        assert report.n_pairs >= 45
+
+
+def flowed(text: str) -> str:
+    """Text without its line breaks."""
+    return " ".join(text.split())
 
 
 def test_the_csv_holds_the_dominant_value_of_each_text():
-    path = read_sample_csv_path()
+    path = SAMPLE.with_suffix(".csv")
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     taxonomy = load_taxonomy("value-imprint")
-    rows = [json.loads(line) for line in path.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()]
-    expected = [(row["text"], row["labels"][0]) for row in rows if row["labels"]]
+    expected = [(row["text"], row["labels"][0]) for row in json_lines(SAMPLE) if row["labels"]]
     assert [(text, taxonomy.resolve(label)) for text, label in frame.itertuples(index=False)] == expected
-
-
-def read_sample_csv_path():
-    from datamodules.annotation_layouts import SAMPLE
-
-    return SAMPLE.with_suffix(".csv")

@@ -1,11 +1,14 @@
-"""Ctrl-C during training tells how to go on, and the run can be resumed."""
+"""A process that is stopped: Ctrl-C during training, kill -9 during an audit; the run can be gone on with."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 import experiments
 from experiments.cli import main
@@ -34,3 +37,48 @@ def test_an_interrupt_names_the_run_and_it_goes_on(tiny_encoder, tiny_root, tmp_
 
     done = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] + 1
     assert main(["fit", "--resume", str(run), f"--trainer.max_epochs={done + 1}"]) == 0
+
+
+# The command line, in a process that is killed as soon as an audit begins. The code version is fixed, so that the audit
+# stays the same one while somebody works on the code.
+KILLED = """
+import os, signal, sys
+import train.auditing, train.checkpoint_queue
+from experiments.cli import main
+train.auditing.code_version = lambda: "fixed"
+train.checkpoint_queue.audit_checkpoint = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_an_audit_that_kills_its_process_is_retried_once_and_then_only_when_asked(
+    tiny_encoder, tiny_root, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("train.auditing.code_version", lambda: "fixed")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(tmp_path)}
+    fit = ["fit", "--data.name=valueeval", f"--model.encoder={tiny_encoder}", "--data.max_length=48"]
+    fit += ["--audit.datasets=[webgpt]", "--audit.max_length=64", f"--run.root={tmp_path}/runs"]
+    fit += [f"--run.cache_dir={tmp_path}/cache", "--track.wandb=disabled", "--trainer.max_epochs=1"]
+    fit += [f"--data.root={tiny_root}"]
+
+    def killed(*command):
+        process = subprocess.run([sys.executable, "-c", KILLED, *command], cwd=ROOT, env=environment, timeout=90)
+        assert process.returncode == -signal.SIGKILL
+
+    def states():
+        return [json.loads(line)["state"] for line in (run / "ledger.jsonl").read_text().splitlines()]
+
+    killed(*fit)
+    (run,) = (tmp_path / "runs").iterdir()
+    resume = ["fit", "--resume", str(run)]
+    assert states() == ["seen", "seen", "running"]
+    assert (run / ".lock").read_text(), "it could not clean up"
+    killed(*resume)
+    assert states() == ["seen", "seen", "running", "running"]
+    for command in (resume, ["audit", str(run), "--pending"]):
+        assert main(command) == 1
+        assert f"2 processes died in the middle of it; to try it again: imprint audit {run}" in capsys.readouterr().err
+    assert states() == ["seen", "seen", "running", "running", "failed"]
+    assert main(["audit", str(run)]) == 0
+    assert states()[5:] == ["running", "done"]

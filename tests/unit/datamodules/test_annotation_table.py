@@ -184,7 +184,7 @@ def test_texts_and_lists_of_another_type(table, plain):
 
 
 def test_other_formats_are_refused(table, plain):
-    with pytest.raises(InputError, match=r"a name that ends in \.csv, \.jsonl or \.parquet"):
+    with pytest.raises(InputError, match=r"a name that ends in \.csv, \.json, \.jsonl or \.parquet"):
         read_table(table("text\n", "mine.xlsx"), plain)
     with pytest.raises(InputError, match="not a parquet file"):
         read_table(table("text\n", "mine.parquet"), plain)

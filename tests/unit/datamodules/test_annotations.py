@@ -225,7 +225,7 @@ def test_fulcra_rows_without_values_and_without_dialogue(tmp_path, schwartz):
     [
         ("{}\n", "no column dialogue, value_types"),
         ("not json\n", "line 1, is not JSON"),
-        ("[1]\n", "line 1, is a JSON list"),
+        ("[1]\n", "begins with an array"),
         ('{"dialogue": "Human: a\\nBob: b", "value_types": 5}\n', "5 as value_types of row 1"),
         ('{"dialogue": "Human: a\\nBob: b", "value_types": []}\n', "no label that holds"),
     ],

@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from datamodules.errors import InputError
-from datamodules.files import digest_of, read_json_array, read_json_lines, read_text, whole_file, write_json, write_text
+from datamodules.files import digest_of, read_text, whole_file, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
@@ -57,25 +57,6 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbfText")
     assert read_text(path, "") == "Text"
-
-
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [('{"a": 1}\n{"a": \n', "line 2, is not JSON"), ('{"a": 1}\n\n[1]\n', "line 3, is a JSON list")],
-)
-def test_json_lines_are_checked_line_by_line(tmp_path, content, text):
-    path = tmp_path / "a.jsonl"
-    path.write_text(content)
-    with pytest.raises(InputError, match=text):
-        read_json_lines(path, "--data.path")
-
-
-@pytest.mark.parametrize("content", ['{"a": 1}', "[1]", "[{]"])
-def test_a_json_array_of_objects_is_needed(tmp_path, content):
-    path = tmp_path / "a.json"
-    path.write_text(content)
-    with pytest.raises(InputError, match="needed a JSON array of objects"):
-        read_json_array(path, "--data.path")
 
 
 def test_a_missing_file_and_a_folder_are_told(tmp_path):

@@ -32,7 +32,7 @@ def read_rows(tmp_path, *rows, **options):
 
 
 def answers(data):
-    return [(pair.first.response, pair.second.response) for pair in data.pairs]
+    return [(pair.first.response, pair.second.response) for pair in data.read()]
 
 
 GOOD = {"chosen": hh("q", "yes"), "rejected": hh("q", "no")}
@@ -52,8 +52,8 @@ class TestHhRlhf:
         )
         write_lines(tmp_path / "hh-rlhf/helpful-online/test.jsonl", [GOOD])
         data = read_preferences("hh-rlhf", tmp_path)
-        assert [pair.pair_id for pair in data.pairs] == ["harmless-base-0", "harmless-base-1", "helpful-online-0"]
-        assert [pair.subset for pair in data.pairs] == ["harmless-base", "harmless-base", "helpful-online"]
+        assert [pair.pair_id for pair in data.read()] == ["harmless-base-0", "harmless-base-1", "helpful-online-0"]
+        assert [pair.subset for pair in data.read()] == ["harmless-base", "harmless-base", "helpful-online"]
         assert {name: counts.n_pairs for name, counts in data.report.subsets.items()} == {
             "harmless-base": 2,
             "helpful-online": 1,
@@ -62,13 +62,13 @@ class TestHhRlhf:
             "hh-rlhf/harmless-base/test.jsonl.gz",
             "hh-rlhf/helpful-online/test.jsonl",
         ]
-        assert data.pairs[0].sides == ("chosen", "rejected")
+        assert next(data.read()).sides == ("chosen", "rejected")
         assert answers(data) == [("yes", "no"), ("b", "no"), ("yes", "no")]
 
     def test_other_splits_have_ids_of_their_own(self, tmp_path):
         write_lines(tmp_path / "hh-rlhf/helpful-base/test.jsonl", [GOOD])
         write_lines(tmp_path / "hh-rlhf/helpful-base/train.jsonl.gz", [GOOD])
-        assert read_preferences("hh-rlhf", tmp_path, split="train").pairs[0].pair_id == "helpful-base-train-0"
+        assert read_preferences("hh-rlhf", tmp_path, split="train").index.pair_ids[0] == "helpful-base-train-0"
 
     def test_a_missing_split_names_the_expected_file(self, tmp_path):
         write_lines(tmp_path / "hh-rlhf/helpful-base/test.jsonl", [GOOD])
@@ -87,15 +87,15 @@ class TestScoredData:
         )
         data = read_preferences("webgpt", tmp_path)
         assert answers(data) == [("high", "low"), ("low", "high")]
-        assert [pair.sides for pair in data.pairs] == [("chosen", "rejected"), ("a", "b")]
-        assert [pair.pair_id for pair in data.pairs] == ["webgpt-0", "webgpt-1"]
+        assert [pair.sides for pair in data.read()] == [("chosen", "rejected"), ("a", "b")]
+        assert [pair.pair_id for pair in data.read()] == ["webgpt-0", "webgpt-1"]
         assert (data.report.n_ties, data.report.unparsable, data.report.subsets) == (1, {"score-not-a-number": 1}, {})
 
     def test_several_webgpt_files_number_their_rows_on(self, tmp_path):
         write_lines(tmp_path / "webgpt/a.jsonl", [WEBGPT])
         write_lines(tmp_path / "webgpt/b.jsonl", [WEBGPT])
         data = read_preferences("webgpt", tmp_path)
-        assert [pair.pair_id for pair in data.pairs] == ["webgpt-0", "webgpt-1"]
+        assert [pair.pair_id for pair in data.read()] == ["webgpt-0", "webgpt-1"]
         assert list(data.report.files) == ["webgpt/a.jsonl", "webgpt/b.jsonl"]
 
     def test_webgpt_local_copy(self, tmp_path):
@@ -108,11 +108,15 @@ class TestScoredData:
         row = {"user_input": "### Instruction:\nSing.\n\n### Response:", "responses_and_scores": scored}
         write_array(tmp_path / "alpaca-gpt4/comparison_data_v2.json", [row])
         data = read_preferences("alpaca-gpt4", tmp_path)
-        assert [(pair.pair_id, pair.first.render()) for pair in data.pairs] == [
+        assert [(pair.pair_id, pair.first.render()) for pair in data.read()] == [
             ("alpaca-gpt4-0", "Human: Sing.\n\nAssistant: r1")
         ]
         every = read_preferences("alpaca-gpt4", tmp_path, all_pairs=True)
-        assert [pair.pair_id for pair in every.pairs] == ["alpaca-gpt4-0-0-2", "alpaca-gpt4-0-1-0", "alpaca-gpt4-0-1-2"]
+        assert [pair.pair_id for pair in every.read()] == [
+            "alpaca-gpt4-0-0-2",
+            "alpaca-gpt4-0-1-0",
+            "alpaca-gpt4-0-1-2",
+        ]
         assert (every.report.n_read, every.report.n_pairs, every.report.n_clusters) == (1, 3, 1)
 
     def test_alpaca_local_copy(self, tmp_path):
@@ -142,10 +146,10 @@ class TestGenericLines:
         ]
         data = read_rows(tmp_path, *rows)
         assert data.name == "mine"
-        assert [pair.pair_id for pair in data.pairs] == ["p", "7", "mine-2"]
-        assert [pair.subset for pair in data.pairs] == ["s", "", ""]
-        assert [pair.cluster_id for pair in data.pairs] == ["g", "g", cluster_of(data.pairs[0].first)]
-        assert [pair.sides for pair in data.pairs] == [("a", "b"), ("chosen", "rejected"), ("chosen", "rejected")]
+        assert [pair.pair_id for pair in data.read()] == ["p", "7", "mine-2"]
+        assert [pair.subset for pair in data.read()] == ["s", "", ""]
+        assert [pair.cluster_id for pair in data.read()] == ["g", "g", cluster_of(next(data.read()).first)]
+        assert [pair.sides for pair in data.read()] == [("a", "b"), ("chosen", "rejected"), ("chosen", "rejected")]
         assert list(data.report.files) == ["mine.jsonl"]
         assert list(data.report.subsets) == ["s"]
 
@@ -170,7 +174,7 @@ class TestGenericLines:
     def test_rows_that_state_no_pair_are_left_out_and_counted(self, tmp_path, row, reason):
         data = read_rows(tmp_path, row, GOOD)
         assert (data.report.unparsable, data.report.n_read, data.report.n_pairs) == ({reason: 1}, 2, 1)
-        assert data.pairs[0].pair_id == "mine-1"
+        assert data.index.pair_ids[0] == "mine-1"
 
     def test_ids_that_occur_twice_are_refused(self, tmp_path):
         with pytest.raises(InputError, match="'p'"):
@@ -260,7 +264,7 @@ class TestNames:
         assert data.is_sample
         assert data.name == name
         assert data.report.unparsable == {}
-        assert len(data.pairs) == data.report.n_read >= n_needed
+        assert len(data.index) == data.report.n_read >= n_needed
 
     @pytest.mark.parametrize("name", ["hh-rlhf", "webgpt", "alpaca-gpt4"])
     def test_published_data_need_a_root_with_the_file(self, tmp_path, name):

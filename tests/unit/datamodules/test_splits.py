@@ -3,7 +3,16 @@ import pytest
 
 from datamodules.annotations import AnnotatedText
 from datamodules.errors import InputError
-from datamodules.splits import check_no_leak, connected_groups, label_counts, split_texts, stratified_parts
+from datamodules.splits import (
+    Splits,
+    check_no_leak,
+    connected_groups,
+    label_counts,
+    one_class_lines,
+    require_contrast,
+    split_texts,
+    stratified_parts,
+)
 
 
 def text(i, labels=(1, 0), group=None, content=None):
@@ -106,6 +115,40 @@ def test_impossible_fractions_are_told(val, test):
 def test_too_few_groups_are_told():
     with pytest.raises(InputError, match="2 group"):
         split_texts([text(i, group=f"g{i % 2}") for i in range(20)], None, 0.1, 0.2, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "rows", "found"),
+    [
+        ("a", [(1,), (1,)], "2 training texts that all carry a and nothing else"),
+        ("a", [(1,), (-1,)], "2 training texts that carry a or do not say"),
+        ("a", [(0,), (0,)], "2 training texts that all carry nothing and nothing else"),
+        ("ab", [(1, 0), (1, 0), (1, -1)], "3 training texts that all carry a and nothing else"),
+        ("ab", [(1, -1), (1, -1)], "2 training texts that all carry a and nothing else"),
+        ("ab", [(1, 1), (1, 1)], "2 training texts that all carry a, b and nothing else"),
+        ("a", [(1,), (0,)], None),
+        ("ab", [(1, -1), (-1, 1)], None),
+        ("ab", [(1, 0), (1, 1)], None),
+    ],
+)
+def test_texts_that_are_all_labelled_alike_teach_nothing(labels, rows, found):
+    texts = [text(i, row) for i, row in enumerate(rows)]
+    if found is None:
+        require_contrast(texts, tuple(labels))
+        return
+    with pytest.raises(InputError, match=rf"{found}; needed .*; fix: .*--data\.path"):
+        require_contrast(texts, tuple(labels))
+
+
+def test_a_split_with_one_class_is_told():
+    train = tuple(text(i, row) for i, row in enumerate([(1, 1, 0), (1, 0, -1)]))
+    val = (text(2, (1, 0, 0)), text(3, (-1, 1, 0)))
+    test = (text(4, (1, 1, 1)), text(5, (1, 0, -1)))
+    assert one_class_lines(Splits(train, val, test, {}, 0, 0), ("a", "b", "c")) == [
+        "warning: every train text carries a: the classifier cannot learn when it does not hold",
+        "warning: no val text carries c: its threshold is not its own, see the notes on thresholds",
+        "warning: every test text carries a: metrics that need both are undefined (-)",
+    ]
 
 
 def test_label_counts_leave_unknown_out():

@@ -1,5 +1,6 @@
 import copy
 import json
+from itertools import pairwise
 
 import pytest
 import yaml
@@ -172,6 +173,9 @@ def test_optional_parts_may_be_missing():
         (("values", 0, "name"), " ", "`name` of value 1 of the taxonomy is ' '"),
         (("values", 0, "slug"), True, "put it in quotes"),
         (("values", 0, "slug"), "Calm Down", "the form 'calm-down'"),
+        (("values", 0, "slug"), "!!!", "slug in the taxonomy: '!!!', of which no slug is left"),
+        (("values", 0, "slug"), "text", "'text' in the taxonomy, which names a column of its own"),
+        (("values", 0, "accepted"), ["Text_ID"], "'Text_ID' in the taxonomy, which names a column of its own"),
         (("values", 0, "slug"), "zeal", "zeal more than once in the slugs"),
         (("values", 0, "name"), "ZEAL", "zeal more than once in the names"),
         (("values", 0, "accepted"), ["zeal"], "spelling 'zeal' in the taxonomy for both calm and zeal"),
@@ -185,6 +189,12 @@ def test_optional_parts_may_be_missing():
         (("signed",), "yes", "`signed` of the taxonomy is 'yes'"),
         (("groups",), ["calm"], "`groups` of the taxonomy"),
         (("groups", "moods"), ["calm", "rage"], "unknown values in group moods of the taxonomy: rage"),
+        (("groups", "moods"), [], "group moods of the taxonomy without a value"),
+        (
+            ("groups",),
+            {"moods": ["others"], "others": ["moods"]},
+            "unknown values in group moods of the taxonomy: others",
+        ),
         (("groups", "moods"), ["calm", "calm"], "calm more than once in group moods"),
         (("groups",), {"My moods": ["calm"]}, "the form 'my-moods'"),
         (("circumplex",), ["calm", "rage"], "unknown values in `circumplex` of the taxonomy: rage"),
@@ -221,7 +231,16 @@ def test_load_a_file_of_the_users_own(tmp_path):
     [
         ("name: tiny\nvalues:\n  - slug: [calm\n", "mine.yaml, line 4, that is not YAML"),
         ("name: tiny\nvalues: []\nname: twice\n", "mine.yaml, line 3, that is not YAML (key name occurs twice)"),
-        ("", "mine.yaml, which is not a mapping"),
+        ("", "nothing in "),
+        ("# no more than a comment\n", "nothing in "),
+        ("- calm\n- zeal\n", "mine.yaml, which is not a mapping"),
+        ("name: tiny\n---\nname: more\n", "line 2, that is not YAML (but found another document)"),
+        ("name: tiny\n\tvalues: []\n", "line 2, that is not YAML (found character '\\t'"),
+        ("name: tiny\nversion: 2024-13-45\n", "that is not YAML (month must be in 1..12)"),
+        ("name: ti\x07ny\n", "that is not YAML (unacceptable character #x0007"),
+        ("name: tiny\nvalues: " + "[" * 3000 + "]" * 3000, "that is not YAML (nested too deeply)"),
+        ("name: tiny\nvalues: &all\n  - *all\n", "value 1 of"),
+        ("name: tiny\nvalues: [{slug: a, name: A}]\ngroups: &g\n  more: *g\n", "group more of"),
         ("name: tiny\nvalues:\n  - {slug: on, name: On}\n", "is True"),
     ],
 )
@@ -231,6 +250,33 @@ def test_bad_files_name_the_place(tmp_path, text, message):
     with pytest.raises(InputError) as raised:
         load_taxonomy(str(path))
     assert message in str(raised.value)
+
+
+def test_a_signed_label_is_no_slug():
+    data = TINY | {"values": [{"slug": s, "name": s} for s in ("power", "power-for")], "signed": True}
+    for key in ("groups", "circumplex", "collapse", "items"):
+        data.pop(key)
+    with pytest.raises(InputError, match="slug power-for in the taxonomy, which is also a label of a signed value"):
+        Taxonomy.from_dict(data)
+    assert Taxonomy.from_dict(data | {"signed": False}).labels == ("power", "power-for")
+
+
+def test_nothing_in_a_file_is_run(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"name: !!python/object/apply:os.system ['touch {tmp_path}/ran']\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"line 1, that is not YAML \(could not determine a constructor.*os\.system"):
+        load_taxonomy(str(path))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_aliases_that_multiply_are_told_shortly(tmp_path):
+    """Ten lines that would be a billion words when written out."""
+    doublings = "".join(f"  - &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in pairwise("abcdefghij"))
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"name: tiny\nvalues: [{{slug: calm, name: Calm}}]\ncircumplex:\n  - &a [lol]\n{doublings}")
+    with pytest.raises(InputError, match="`circumplex` of") as raised:
+        load_taxonomy(str(path))
+    assert len(str(raised.value)) < 1000
 
 
 def test_unknown_name_lists_the_bundled_ones(tmp_path):

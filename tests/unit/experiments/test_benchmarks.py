@@ -76,13 +76,13 @@ def test_time_is_the_fastest_repeat_of_each_slice_and_what_is_done_once():
 def test_whole_pairs_are_drawn_in_file_order_by_seed():
     data = read_preferences("sample-hh-rlhf", None)
     drawn = sampled_pairs(data, 20, seed=0)
-    ids = [pair.pair_id for pair in data.pairs]
-    positions = [ids.index(pair.pair_id) for pair in drawn.pairs]
+    ids = [pair.pair_id for pair in data.read()]
+    positions = [ids.index(pair.pair_id) for pair in drawn.read()]
     assert len(positions) == 10
     assert positions == sorted(positions)
     assert drawn.digest == sampled_pairs(data, 20, seed=0).digest
     assert drawn.digest != sampled_pairs(data, 20, seed=1).digest != data.digest
-    assert sampled_pairs(data, 10_000, seed=0).pairs == data.pairs
+    assert list(sampled_pairs(data, 10_000, seed=0).read()) == list(data.read())
 
 
 def test_table_tells_ratio_deviation_and_flips_in_100_columns():

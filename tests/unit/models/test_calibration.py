@@ -97,7 +97,9 @@ def test_nothing_known_fits_nothing(n):
 
 
 def test_no_positive_anywhere_is_uncalibrated():
-    assert not fit(np.zeros((10, 2)), np.zeros((10, 2), dtype=int)).calibrated
+    c = fit(np.zeros((10, 2)), np.zeros((10, 2), dtype=int), chance_thresholds=[0.5, 0.7])
+    assert (c.calibrated, c.thresholds) == (False, (0.5, 0.7))
+    assert c.notes[-1] == "threshold not tuned (no validation text carries any value): v0, v1"
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -132,7 +134,17 @@ def test_labels_with_few_positives_take_the_shared_threshold():
     assert c.thresholds[1] == c.thresholds[2] == shared
     assert c.thresholds[0] == best_threshold(c.probabilities(logits)[:, 0], targets[:, 0])
     assert c.calibrated
-    assert "shared threshold (fewer than 5 positives): v1, v2" in c.notes
+    assert "shared threshold (fewer than 5 positives): v1" in c.notes
+    assert "shared threshold (no validation text carries it): v2" in c.notes
+
+
+def test_a_label_that_all_texts_carry_is_on_for_all_of_them_and_told():
+    logits, targets = overconfident(np.random.default_rng(6), 200, [1.0, 1.0])
+    targets[:, 1] = 1
+    c = fit(logits, targets)
+    assert c.decide(c.probabilities(logits))[:, 1].all()
+    assert c.calibrated
+    assert "threshold below every score (all validation texts carry it): v1" in c.notes
 
 
 def test_one_label_without_negatives_marks_the_whole_uncalibrated():
@@ -180,24 +192,33 @@ def test_json_round_trip_and_edit():
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "found"),
     [
-        lambda d: d.pop("labels"),
-        lambda d: d.update(labels={}),
-        lambda d: d.update(labels=["x"]),
-        lambda d: d["labels"]["a"].pop("temperature"),
-        lambda d: d["labels"]["a"].update(temperature=0),
-        lambda d: d["labels"]["a"].update(threshold=float("nan")),
-        lambda d: d["labels"]["a"].update(threshold="high"),
-        lambda d: d.update(calibrated="yes"),
-        lambda d: d.update(signed=True),
+        (lambda d: d.pop("labels"), "no 'labels'"),
+        (lambda d: d.update(labels={}), "with 0 labels"),
+        (lambda d: d.update(labels=["x"]), "does not read as thresholds"),
+        (lambda d: d["labels"]["a"].pop("temperature"), "no 'temperature'"),
+        (lambda d: d["labels"]["a"].update(temperature=0), "temperature 0 of a in"),
+        (lambda d: d["labels"]["a"].update(temperature=float("nan")), "temperature nan of a in"),
+        (lambda d: d["labels"]["a"].update(temperature=float("inf")), "temperature inf of a in"),
+        (lambda d: d["labels"]["b"].update(temperature="2"), "temperature '2' of b in"),
+        (lambda d: d["labels"]["a"].update(threshold=float("nan")), "threshold nan of a in"),
+        (lambda d: d["labels"]["a"].update(threshold=1.01), r"threshold 1\.01 of a in"),
+        (lambda d: d["labels"]["b"].update(threshold=-0.01), r"threshold -0\.01 of b in"),
+        (lambda d: d["labels"]["a"].update(threshold="high"), "threshold 'high' of a in"),
+        (lambda d: d["labels"]["a"].update(threshold=True), "threshold True of a in"),
+        (lambda d: d["labels"]["a"].update(threshold=None), "threshold None of a in"),
+        (lambda d: d.update(calibrated="yes"), "'calibrated': 'yes'"),
+        (lambda d: d.update(signed=True), r"marked signed \(signed labels must be pairs"),
+        (lambda d: (d.update(softmax=True), d["labels"]["a"].update(temperature=2)), "different temperatures in"),
     ],
 )
-def test_damaged_json_is_told_with_its_source(damage):
+def test_damaged_json_is_told_with_its_source(damage, found):
     stored = calibration("ab", (0.5, 0.5)).to_json()
     damage(stored)
-    with pytest.raises(InputError, match=r"found my\.json.*--thresholds"):
+    with pytest.raises(InputError, match=rf"{found}.*--thresholds") as raised:
         Calibration.from_json(stored, "my.json")
+    assert "my.json" in raised.value.found
     with pytest.raises(InputError):
         Calibration.from_json([stored])
 

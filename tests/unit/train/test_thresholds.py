@@ -5,7 +5,7 @@ import pytest
 
 from datamodules.errors import InputError
 from models.calibration import fit_calibration
-from train.thresholds import find_thresholds, read_thresholds, write_thresholds
+from train.thresholds import EDITED, find_thresholds, read_thresholds, write_thresholds
 
 LABELS = ("a", "b")
 
@@ -29,12 +29,31 @@ def test_an_edited_threshold_is_taken(calibration, tmp_path):
     content = json.loads(path.read_text())
     content["labels"]["a"]["threshold"] = 0.9
     path.write_text(json.dumps(content))
-    assert read_thresholds(path, "w" * 64, LABELS).thresholds[0] == 0.9
+    edited = read_thresholds(path, "w" * 64, LABELS)
+    assert edited.thresholds[0] == 0.9
+    assert edited.notes[-1] == EDITED  # and so in the audit's meta data
+
+
+def test_only_changed_numbers_count_as_an_edit(calibration, tmp_path):
+    path = tmp_path / "t.json"
+    write_thresholds(path, "w" * 64, calibration)
+    content = json.loads(path.read_text())
+    content["notes"] = [*content["notes"], "looked at on Monday"]
+    content["labels"] = dict(reversed(content["labels"].items()))
+    path.write_text(json.dumps(content, indent=8))
+    assert read_thresholds(path, "w" * 64, LABELS).notes[-1] == "looked at on Monday"
+    content.pop("digest")  # a file of an earlier version
+    path.write_text(json.dumps(content))
+    assert EDITED not in read_thresholds(path, "w" * 64, LABELS).notes
 
 
 @pytest.mark.parametrize(
     ("weights", "labels", "text"),
-    [("v" * 64, LABELS, "thresholds of weights wwwwwwww"), ("w" * 64, ("a", "c"), "labels a, b in")],
+    [
+        ("v" * 64, LABELS, "thresholds of weights wwwwwwww"),
+        ("w" * 64, ("a", "c"), "labels a, b in .*needed labels a, c"),
+        ("v" * 64, tuple("cdefghi"), "labels a, b in .*needed labels c, d, e, f, g and 2 more"),
+    ],
 )
 def test_thresholds_of_another_checkpoint_are_told(calibration, tmp_path, weights, labels, text):
     write_thresholds(tmp_path / "t.json", "w" * 64, calibration)

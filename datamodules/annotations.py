@@ -89,7 +89,8 @@ def _locate(path: Path | None, root: Path | None, relative: Path) -> Path:
     if path is not None:
         return path
     if root is None:
-        raise InputError("no data root", f"a data root that holds {relative}", FIX)
+        fetch = f"imprint data fetch {relative.parts[0]} --root DIR gets it"
+        raise InputError("no data root", f"a data root that holds {relative}", f"{FIX}; {fetch}")
     return root / relative
 
 

@@ -106,7 +106,7 @@ def _require_root(name: str, root: Path | None) -> Path:
     if root is not None and root.is_dir():
         return root
     found = f"no data root, which {name} needs" if root is None else f"no folder at {root}, the data root"
-    raise InputError(found, f"a folder that holds {name}/", ROOT_FIX)
+    raise InputError(found, f"a folder that holds {name}/", f"{ROOT_FIX}; imprint data fetch {name} --root DIR gets it")
 
 
 def _hh_rlhf(root: Path, split: str) -> list[_Source]:

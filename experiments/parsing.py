@@ -87,7 +87,10 @@ def check_config_file(path: Path) -> None:
     for section, fields in content.items():
         if section not in known:
             raise InputError(f"section {section!r} in {path}", f"sections {', '.join(known)}", f"edit {path}")
-        for name in fields or {}:
+        if not isinstance(fields, dict):
+            found = f"section {section} in {path}, which holds {'nothing' if fields is None else repr(fields)[:60]}"
+            raise InputError(found, "settings, indented below it", f"edit {path}")
+        for name in fields:
             if name not in known[section]:
                 needed = f"one of {', '.join(sorted(known[section]))}"
                 raise InputError(f"setting {section}.{name} in {path}", needed, f"edit {path}")

@@ -117,7 +117,8 @@ def test_settings(tiny_run, capsys, tmp_path, monkeypatch, flags, text):
 def test_a_forgotten_data_root_names_the_setting(tiny_encoder, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("IMPRINT_DATA", raising=False)
     flags = [f"--model.encoder={tiny_encoder}", f"--run.root={tmp_path / 'runs'}", *TINY]
-    fails(capsys, main(["fit", "--config", "experiments/valueeval.yaml", *flags]), r"no data root.*IMPRINT_DATA")
+    code = main(["fit", "--config", "experiments/valueeval.yaml", *flags])
+    fails(capsys, code, r"no data root.*IMPRINT_DATA.*imprint data fetch valueeval --root DIR")
     assert not (tmp_path / "runs").exists()
 
 

@@ -52,6 +52,8 @@ def test_a_written_config_reads_back_equal(tmp_path):
         ("model:\n  los: wan\n", r"setting model\.los in .*needed one of class_weights"),
         ("modle: {}\n", r"section 'modle' in .*needed sections data, model"),
         ("- a\n", "holds no mapping"),
+        ("data: 3\n", "section data in .*, which holds 3; needed settings, indented below it"),
+        ("data:\n", "section data in .*, which holds nothing"),
         ("a: [\n", "which is not YAML"),
     ],
 )

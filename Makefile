@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format type bench clean
+.PHONY: help demo seal test test-all lint format type bench clean
 
 help: ## List the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -15,8 +15,14 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $(READY)
 
-demo: $(READY) ## Train on the embedded sample and audit three sample data sets at every checkpoint
-	$(BIN)/imprint fit --config experiments/demo.yaml
+demo: $(READY) ## Train on the embedded sample; audit sample data and a sample reward model at every checkpoint
+	$(BIN)/imprint reward fit --config experiments/reward-sample.yaml
+	$(BIN)/imprint fit --config experiments/demo.yaml --config experiments/demo-rewards.yaml
+
+seal: $(READY) ## The same questions on real hh-rlhf: two reward models, then a classifier (needs IMPRINT_DATA)
+	$(BIN)/imprint reward fit --config experiments/reward-pre.yaml
+	$(BIN)/imprint reward fit --config experiments/reward-post.yaml
+	$(BIN)/imprint fit --config experiments/seal-hh.yaml
 
 test: $(READY) ## Run the quick tests (complete for correctness)
 	$(BIN)/python -m pytest -m "not slow and not ddp"

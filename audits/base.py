@@ -189,6 +189,14 @@ class Audit(Protocol):
     def per_checkpoint(self) -> bool:
         """Whether the answer depends on the classifier; if not, it is computed once per data revision."""
 
+    @property
+    def needs_rewards(self) -> bool:
+        """Whether it asks for rewards and text features."""
+
+    @property
+    def needs_rewrites(self) -> bool:
+        """Whether it asks for rewritten responses."""
+
     def requests(self) -> tuple[ViewRequest, ...]:
         """Return the views that must be scored."""
 

@@ -25,14 +25,14 @@ def notable_findings(table: pa.Table, n: int = 3) -> list[str]:
     Returns:
         One-line sentences; fewer than n when the table has no more to say.
     """
-    rows = [r for r in _last_checkpoint(table).to_pylist() if r["audit"] == "value-distribution" and not r["subset"]]
+    rows = [r for r in last_checkpoint(table).to_pylist() if r["audit"] == "value-distribution" and not r["subset"]]
     rows = _without_nets(rows)
     differences = _largest_differences(rows)
     findings = [*differences[:1], *_dominant(rows), *_indistinguishable(rows), *differences[1:]]
     return findings[:n]
 
 
-def _last_checkpoint(table: pa.Table) -> pa.Table:
+def last_checkpoint(table: pa.Table) -> pa.Table:
     """Keep the rows of the largest step; all rows when no row has a step."""
     steps = table["step"].to_numpy(zero_copy_only=False).astype(np.float64)
     if np.isnan(steps).all():
@@ -68,8 +68,8 @@ def _difference(row: Row, rows: list[Row]) -> str:
     interval = "all pairs differ alike" if np.isnan(low) else f"95% CI {low:+.1f} to {high:+.1f}"
     return (
         f"{row['dataset']}: chosen responses carry {row['feature']} {more} often than rejected ones: "
-        f"{_percent(chosen)} vs {_percent(rejected)}, difference {100 * row['estimate']:+.1f} points "
-        f"({interval}, Holm p {_p(row['p_adjusted'])}, {_counts(row)}){_caveat(row)}"
+        f"{percent(chosen)} vs {percent(rejected)}, difference {100 * row['estimate']:+.1f} points "
+        f"({interval}, Holm p {p_text(row['p_adjusted'])}, {counts_of(row)}){_caveat(row)}"
     )
 
 
@@ -83,7 +83,7 @@ def _none_significant(tested: list[Row]) -> str:
     r = min(known, key=lambda row: (row["p_adjusted"], -abs(row["estimate"])))
     return (
         f"{start} (closest: {r['feature']} in {r['dataset']}, {100 * r['estimate']:+.1f} points, "
-        f"Holm p {_p(r['p_adjusted'])}, {_counts(r)}){_caveat(r)}"
+        f"Holm p {p_text(r['p_adjusted'])}, {counts_of(r)}){_caveat(r)}"
     )
 
 
@@ -102,9 +102,9 @@ def _dominant(rows: list[Row]) -> list[str]:
     caveat = next((c for c in map(_caveat, winners) if c), "")
     features = {r["feature"] for r in winners}
     if len(features) == 1 and len(winners) > 1:
-        parts = ", ".join(f"{_percent(r['estimate'])} in {r['dataset']}" for r in winners)
+        parts = ", ".join(f"{percent(r['estimate'])} in {r['dataset']}" for r in winners)
         return [f"{winners[0]['feature']} is the most frequent value of chosen responses everywhere: {parts}{caveat}"]
-    parts = ", ".join(f"{r['feature']} in {r['dataset']} ({_percent(r['estimate'])} of {r['n']:,})" for r in winners)
+    parts = ", ".join(f"{r['feature']} in {r['dataset']} ({percent(r['estimate'])} of {r['n']:,})" for r in winners)
     return [f"Most frequent value of chosen responses: {parts}{caveat}"]
 
 
@@ -116,9 +116,9 @@ def _indistinguishable(rows: list[Row]) -> list[str]:
         return []
     worst = max(published, key=lambda r: r["estimate"])
     ours = [r for r in shares if r["mode"] == "corrected" and r["dataset"] == worst["dataset"]]
-    beside = f"; {_percent(ours[0]['estimate'])} in the corrected view" if ours else ""
+    beside = f"; {percent(ours[0]['estimate'])} in the corrected view" if ours else ""
     return [
-        f"{worst['dataset']}: in the as-published view both sides of {_percent(worst['estimate'])} of {worst['n']:,} "
+        f"{worst['dataset']}: in the as-published view both sides of {percent(worst['estimate'])} of {worst['n']:,} "
         f"pairs are the same input, so chosen and rejected cannot differ there{beside}"
     ]
 
@@ -139,13 +139,16 @@ def _caveat(row: Row) -> str:
     return "; uncalibrated: a value counts where p is above 1/L" if row["method"].endswith("-uncalibrated") else ""
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Format a share."""
     return f"{100 * share:.1f}%"
 
 
-def _p(p_value: float) -> str:
+def p_text(p_value: float) -> str:
+    """Format a p-value."""
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
-def _counts(row: Row) -> str:
+def counts_of(row: Row) -> str:
+    """Format the denominators of a row on pairs."""
     return f"{row['n']:,} pairs in {row['n_clusters']:,} prompts"

@@ -43,6 +43,8 @@ class ValueDistribution:
 
     name: ClassVar[str] = "value-distribution"
     per_checkpoint: ClassVar[bool] = True
+    needs_rewards: ClassVar[bool] = False
+    needs_rewrites: ClassVar[bool] = False
 
     view: ViewRequest = EXCHANGE
     published_view: ViewRequest = PUBLISHED

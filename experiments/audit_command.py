@@ -14,7 +14,8 @@ from experiments.summary import print_findings
 from models.classifier import load_classifier
 from models.digest import weights_digest
 from train.audit_later import audit_run
-from train.auditing import AUDITS, CheckpointRecord, audit_checkpoint, build_setup
+from train.audit_setup import AUDITS, build_setup
+from train.auditing import CheckpointRecord, audit_checkpoint
 from train.config import Config
 from train.inputs import data_root, read_audited_data
 from train.prepare import accelerator_device
@@ -90,7 +91,8 @@ def _audit_file(settings: Any) -> int:
     model = load_classifier(settings.checkpoint).to(device)
     weights = weights_digest(model.state_dict())
     calibration = find_thresholds(settings.checkpoint, weights, model.labels, settings.thresholds)
-    setup = build_setup(config.audit, preferences, model.tokeniser, config.run.cache_dir, device, progress)
+    tokeniser, labels = model.tokeniser, model.labels
+    setup = build_setup(config.audit, preferences, tokeniser, labels, config.run.cache_dir, device, progress)
     record = CheckpointRecord(weights, None, None)
     table = audit_checkpoint(model, calibration, setup, record, settings.checkpoint.stem, settings.output, progress)
     print(f"{table.num_rows} rows written to {settings.output / 'table.parquet'}")

@@ -12,6 +12,7 @@ VERBS = {
     "fit": "train a classifier, audit every checkpoint",
     "audit": "audit what is pending in a run, or one checkpoint",
     "score": "score texts of your own with a checkpoint",
+    "reward": "fit a reward model, score pairs, regress rewards on features",
     "data": "list, fetch, check or describe data sets",
 }
 
@@ -53,6 +54,10 @@ def _run(arguments: list[str]) -> int:
             from experiments.score_command import run_score
 
             return run_score(arguments[1:])
+        case ["reward"]:
+            from experiments.reward_command import run_reward
+
+            return run_reward(arguments[1:])
         case ["data"]:
             from experiments.data_command import run_data
 

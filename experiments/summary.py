@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from audits.findings import notable_findings
+from audits.reward_findings import reward_findings
 from datamodules.preferences import SAMPLE_NAMES
 from train.finish import FitResult, per_value_table
 
@@ -73,7 +74,7 @@ def rows_of(table: pa.Table | None, weights: str) -> pa.Table | None:
 
 def print_findings(rows: pa.Table, console: Console) -> None:
     """Print the notable findings of audit rows, with the note where they are about the sample."""
-    for finding in notable_findings(rows):
+    for finding in [*notable_findings(rows), *reward_findings(rows)]:
         console.print(f"* {finding}", highlight=False, markup=False)
     if has_sample(rows):
         console.print(SAMPLE_NOTE)

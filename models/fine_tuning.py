@@ -104,15 +104,15 @@ class FineTunedEncoder(pl.LightningModule):
     @classmethod
     def from_encoder(cls, encoder: PretrainedEncoder, view: ViewRequest, **options: Any) -> Self:
         """Build a model on a pretrained encoder; `options` are the remaining arguments of the subclass."""
-        model = cls(
-            encoder_name=encoder.name,
-            encoder_config=encoder.config,
-            tokenizer_json=encoder.tokenizer_json,
-            pad_id=encoder.pad_id,
-            max_positions=encoder.max_positions,
-            view=asdict(view),
-            **options,
-        )
+        arguments: dict[str, Any] = {
+            "encoder_name": encoder.name,
+            "encoder_config": encoder.config,
+            "tokenizer_json": encoder.tokenizer_json,
+            "pad_id": encoder.pad_id,
+            "max_positions": encoder.max_positions,
+            "view": asdict(view),
+        }
+        model = cls(**arguments, **options)
         model.encoder.load_state_dict(encoder.weights)
         return model
 

@@ -11,8 +11,8 @@ from datamodules.annotation_datamodule import TokenisedSplit, tokenise_split
 from datamodules.errors import InputError
 from models.classifier import ValueClassifier
 from models.precision import resolve_precision
+from train.audit_setup import build_setup
 from train.audit_tables import write_newest_audits
-from train.auditing import build_setup
 from train.checkpoint_queue import CheckpointQueue, unfinished
 from train.checkpoints import load_weights, record_unknown_files
 from train.config import Config, config_to_dict
@@ -85,7 +85,8 @@ def _audit(run: RunDirectory, ledger: Ledger, config: Config, pending_only: bool
     if first is None:
         found = f"none of {n_checkpoints} checkpoints of {run.path} on disk"
         raise InputError(found, "checkpoint files", "restore them; --trainer.save_top_k decides how many a run keeps")
-    setup = build_setup(config.audit, preferences, first.tokeniser, config.run.cache_dir, device, progress)
+    tokeniser, labels = first.tokeniser, first.labels
+    setup = build_setup(config.audit, preferences, tokeniser, labels, config.run.cache_dir, device, progress)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     run_id = f"{run.run_id}-audit-{stamp}"
     plain = config_to_dict(config)

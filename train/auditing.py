@@ -1,63 +1,29 @@
 """How is one checkpoint calibrated and audited?"""
 
-import hashlib
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
-import audits
-from audits.base import Audit, ScoredPairs, ScoredView
+from audits.base import Rewrites, ScoredPairs, ScoredView
 from audits.table import concat, stamp, write_table
-from audits.value_distribution import ValueDistribution
 from datamodules.annotation_datamodule import TokenisedSplit
-from datamodules.corpus import AuditCorpus, build_corpus
-from datamodules.errors import InputError
-from datamodules.files import digest_of, write_json
-from datamodules.preferences import PreferenceData
-from datamodules.tokenise import Tokeniser
-from datamodules.views import ViewRequest
+from datamodules.corpus import AuditCorpus
+from datamodules.files import write_json
 from models.calibration import Calibration, fit_calibration
 from models.classifier import ValueClassifier
 from models.inference import score_tokens
-from models.precision import resolve_precision
-from train.config import AuditConfig
+from train.audit_setup import AuditSetup
+from train.audited_data import AuditedData
 from train.progress import Progress
 
-AUDITS = ("value-distribution",)
 # Scores that are calibrated together.
 TEXTS_AT_ONCE = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class AuditSetup:
-    """What is audited, and how it is scored.
-
-    Attributes:
-        audits: The audits.
-        corpora: The tokenised preference data sets.
-        precision: Number format of scoring, `float32` or `bf16`.
-        token_budget: Padded tokens per scoring batch; does not change results beyond rounding.
-        code: Digest of the code of `audits/` as it was when the set-up was built.
-    """
-
-    audits: tuple[Audit, ...]
-    corpora: tuple[AuditCorpus, ...]
-    precision: str
-    token_budget: int
-    code: str
-
-    def key(self, calibration: Calibration) -> str:
-        """Digest of thresholds, audit set-up, data revision and the code of `audits/`, as hex."""
-        parts = [repr(audit) for audit in self.audits], [corpus.digest for corpus in self.corpora], self.precision
-        return digest_of([calibration.to_json(), parts, self.code])
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,53 +41,6 @@ class CheckpointRecord:
     epoch: float | None
 
 
-def code_version() -> str:
-    """Return a digest of the source of `audits/`, as hex."""
-    folder = Path(audits.__path__[0])
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
-def build_audits(config: AuditConfig) -> tuple[Audit, ...]:
-    """Build the configured audits.
-
-    Raises:
-        InputError: An unknown audit, or none.
-    """
-    view = ViewRequest(config.view, config.truncation, config.max_length)
-    chosen: list[Audit] = []
-    for name in dict.fromkeys(config.audits):
-        match name:
-            case "value-distribution":
-                chosen.append(ValueDistribution(view=view))
-            case _:
-                raise InputError(f"audit {name!r}", f"one of {', '.join(AUDITS)}", "--audit.audits")
-    if not chosen:
-        raise InputError("no audit", f"at least one of {', '.join(AUDITS)}", "--audit.audits, or --audit.enabled false")
-    return tuple(chosen)
-
-
-def build_setup(
-    config: AuditConfig,
-    preferences: Sequence[PreferenceData],
-    tokeniser: Tokeniser,
-    cache_dir: Path,
-    device: torch.device,
-    progress: Progress,
-) -> AuditSetup:
-    """Tokenise the preference data under every view that an audit asks for, for scoring on `device`."""
-    chosen = build_audits(config)
-    views = [view for audit in chosen for view in audit.requests()]
-    corpora = []
-    for data in preferences:
-        with progress.bar(f"tokenising {data.name}", len(data.index), "pairs") as advance:
-            corpora.append(build_corpus(data, views, tokeniser, cache_dir, advance))
-    precision = resolve_precision(config.precision, device)
-    return AuditSetup(chosen, tuple(corpora), precision, config.token_budget, code_version())
-
-
 def score_split(model: ValueClassifier, split: TokenisedSplit, precision: str, token_budget: int) -> np.ndarray:
     """Score the texts of a split: float32 logits [n, n_labels]."""
     return score_tokens(model, split.tokens.ids, split.lengths, model.tokeniser.pad_id, precision, token_budget)
@@ -130,6 +49,27 @@ def score_split(model: ValueClassifier, split: TokenisedSplit, precision: str, t
 def calibrate(model: ValueClassifier, logits: np.ndarray, targets: np.ndarray) -> Calibration:
     """Fit temperatures and thresholds of a checkpoint on validation logits."""
     return fit_calibration(logits, targets, model.labels, model.taxonomy.signed, model.softmax, model.chance_thresholds)
+
+
+def score_audited(
+    model: ValueClassifier, audited: AuditedData, calibration: Calibration, setup: AuditSetup, progress: Progress
+) -> tuple[ScoredPairs, list[pa.Table]]:
+    """Score a data set, and its rewritings where it has any.
+
+    Returns:
+        The scored pairs with rewards, text features and rewrites, and the item-level tables of `score_corpus`.
+    """
+    scored, items = score_corpus(model, audited.corpus, calibration, setup, progress)
+    scored = replace(scored, rewards=tuple(own.reward for own in audited.rewards), text_features=audited.text_features)
+    if audited.rewritten is None or audited.rewritten_data is None:
+        return scored, [items]
+    own, own_items = score_audited(model, audited.rewritten_data, calibration, setup, progress)
+    made = audited.rewritten
+    rewrites = Rewrites(made.source, own, made.similarity, made.n_requested, made.left_out)
+    renamed = [
+        table.set_column(0, "dataset", pa.repeat(f"{scored.dataset}|rewritten", len(table))) for table in own_items
+    ]
+    return replace(scored, rewrites=rewrites), [items, *renamed]
 
 
 def score_corpus(
@@ -224,10 +164,10 @@ def audit_checkpoint(
     """
     key = setup.key(calibration)
     tables, items = [], []
-    for corpus in setup.corpora:
-        scored, corpus_items = score_corpus(model, corpus, calibration, setup, progress)
+    for audited in setup.audited:
+        scored, audited_items = score_audited(model, audited, calibration, setup, progress)
         tables += [audit.rows(scored) for audit in setup.audits]
-        items.append(corpus_items)
+        items += audited_items
     table = stamp(
         concat(tables),
         run_id=run_id,
@@ -272,16 +212,23 @@ def _meta(
         "calibration": calibration.to_json(),
         "audits": [repr(audit) for audit in setup.audits],
         "precision": setup.precision,
-        "datasets": [_data_meta(corpus) for corpus in setup.corpora],
+        "datasets": [_data_meta(audited) for audited in setup.audited],
     }
 
 
-def _data_meta(corpus: AuditCorpus) -> dict[str, Any]:
+def _data_meta(audited: AuditedData) -> dict[str, Any]:
+    data, made = audited.corpus.data, audited.rewritten
+    rewrites = None
+    if made is not None:
+        rewrites = {"source": made.source, "n_requested": made.n_requested, "left_out": made.left_out}
+        rewrites |= {"n_pairs": len(made.data.index), "digest": made.data.digest}
     return {
-        "name": corpus.data.name,
-        "is_sample": corpus.data.is_sample,
-        "digest": corpus.data.digest,
-        "n_pairs": len(corpus.data.index),
-        "n_distinct_texts": len(corpus.lengths),
-        "report": corpus.data.report.to_dict(),
+        "name": data.name,
+        "is_sample": data.is_sample,
+        "digest": data.digest,
+        "n_pairs": len(data.index),
+        "n_distinct_texts": len(audited.corpus.lengths),
+        "report": data.report.to_dict(),
+        "rewards": [reward.provenance for reward in audited.rewards],
+        "rewrites": rewrites,
     }

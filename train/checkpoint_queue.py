@@ -17,8 +17,9 @@ from models.calibration import Calibration
 from models.classifier import ValueClassifier
 from models.digest import weights_digest
 from train.audit_metrics import audit_scalars
+from train.audit_setup import AuditSetup
 from train.audit_tables import is_finished_audit, write_newest_audits
-from train.auditing import AuditSetup, CheckpointRecord, audit_checkpoint, calibrate, score_split
+from train.auditing import CheckpointRecord, audit_checkpoint, calibrate, score_split
 from train.checkpoints import load_weights, name_of
 from train.ledger import Ledger, SeenCheckpoint
 from train.predictions import write_predictions

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from datamodules.parts import PartName
 from datamodules.views import Truncation, ViewName
 
 
@@ -113,6 +114,52 @@ class TrainerConfig:
 
 
 @dataclass
+class RewardSource:
+    """One reward model, or a file of its scores."""
+
+    name: str
+    """Name in tables."""
+    kind: Literal["checkpoint", "hub", "file", "length"]
+    """checkpoint (of `imprint reward fit`), hub (id or folder), file (pair_id, side, reward), length (a control)."""
+    path: str = ""
+    """File, folder or hub id; none for `length`."""
+    role: Literal["pre", "post", "none"] = "none"
+    """pre or post: before or after training on such preferences; at most one of each."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+    style: Literal["auto", "pair", "chat"] = "auto"
+    """How a hub model reads a dialogue: pair (question, answer), or chat where its tokenizer has a template (auto)."""
+    column: str | None = None
+    """Output of a hub model with several that is the reward."""
+    max_length: int = 512
+    """Tokens that a hub model reads."""
+
+
+@dataclass
+class RewriteConfig:
+    """Rewritings with the meaning kept, which the audit `robustness` asks for."""
+
+    source: Literal["perturb", "file", "endpoint"] = "perturb"
+    """perturb (small deterministic changes), a file of rewrites, or a chat endpoint."""
+    pairs: int = 500
+    """Pairs to rewrite, drawn by a digest of their ids."""
+    seed: int = 0
+    """Seed of the draw and of the perturber."""
+    probability: float = 0.5
+    """How often the perturber tries each of its operations."""
+    path: Path | None = None
+    """csv, jsonl or parquet file with pair_id, side and text (`file`)."""
+    url: str = "http://localhost:11434"
+    """OpenAI-compatible server (`endpoint`); Ollama's own address when left out."""
+    model: str = ""
+    """Model that the server knows (`endpoint`)."""
+    key_variable: str = ""
+    """Environment variable with the server's API key; none when left out."""
+    min_similarity: float = 0.8
+    """Cosine similarity of the bundled encoder below which a rewrite is left out."""
+
+
+@dataclass
 class AuditConfig:
     """What is audited with every checkpoint."""
 
@@ -133,7 +180,19 @@ class AuditConfig:
     token_budget: int = 2048
     """Padded tokens per scoring batch."""
     split: Literal["test", "train"] = "test"
-    """Part of hh-rlhf to audit."""
+    """File of hh-rlhf to audit."""
+    part: PartName = "all"
+    """all, or the part of every set's prompts that reward models are trained on, or the held-out part."""
+    held_out_fraction: float = 0.5
+    """Share of the prompts in the held-out part."""
+    part_seed: int = 0
+    """Seed of the parts."""
+    targets: list[str] = field(default_factory=list)
+    """Labels that decide which side the classifier prefers (`resistance`), the first before the others."""
+    rewards: list[RewardSource] = field(default_factory=list)
+    """Reward models: name, kind, path, role, trained_on (`reward-imprint`, `resistance`, `robustness`)."""
+    rewrite: RewriteConfig = field(default_factory=RewriteConfig)
+    """Rewritings (`robustness`)."""
 
 
 @dataclass
@@ -185,8 +244,17 @@ class Config:
 
 def config_to_dict(config: Config) -> dict[str, Any]:
     """Return the config as plain nested values: what config.yaml holds and the tracker gets."""
-    return {section: {k: _plain(v) for k, v in fields.items()} for section, fields in asdict(config).items()}
+    return {section: plain(fields) for section, fields in asdict(config).items()}
 
 
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
+def plain(value: Any) -> Any:
+    """Return nested values with paths as texts."""
+    match value:
+        case dict():
+            return {name: plain(part) for name, part in value.items()}
+        case list():
+            return [plain(part) for part in value]
+        case Path():
+            return str(value)
+        case _:
+            return value

@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from models.calibration import Calibration
 from models.evaluation import evaluate
+from train.audit_setup import AuditSetup
 from train.audit_tables import newest_audits
-from train.auditing import AuditSetup, CheckpointRecord, score_split
+from train.auditing import CheckpointRecord, score_split
 from train.checkpoint_queue import CheckpointQueue
 from train.checkpoints import best_checkpoint, files_of, load_weights
 from train.config import Config

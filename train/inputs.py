@@ -7,6 +7,7 @@ from pathlib import Path
 from datamodules.annotated_text import AnnotatedData
 from datamodules.annotations import read_annotations
 from datamodules.errors import InputError
+from datamodules.parts import Part
 from datamodules.preferences import PreferenceData, read_preferences
 from datamodules.splits import Splits, split_texts
 from datamodules.taxonomy import Taxonomy, load_taxonomy
@@ -104,10 +105,11 @@ def read_audited_data(config: AuditConfig, root: Path | None) -> tuple[Preferenc
     """
     if not config.datasets:
         raise InputError("no data set to audit", "at least one", "--audit.datasets, or --audit.enabled false")
-    read = tuple(read_preferences(name, root, split=config.split) for name in dict.fromkeys(config.datasets))
-    names = [data.name for data in read]
-    if len(set(names)) < len(names):
-        raise InputError(
-            f"two data sets of one name among {', '.join(names)}", "distinct file names", "--audit.datasets"
-        )
+    part = Part(config.part, config.held_out_fraction, config.part_seed)
+    names = dict.fromkeys(config.datasets)
+    read = tuple(read_preferences(name, root, split=config.split, part=part) for name in names)
+    own_names = [data.name for data in read]
+    if len(set(own_names)) < len(own_names):
+        found = f"two data sets of one name among {', '.join(own_names)}"
+        raise InputError(found, "distinct file names", "--audit.datasets")
     return read

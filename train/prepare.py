@@ -16,7 +16,7 @@ from models.classifier import Optimisation, ValueClassifier
 from models.encoder import load_pretrained
 from models.evaluation import is_single_positive, validation_metrics
 from models.losses import class_weights
-from train.auditing import AuditSetup, build_setup
+from train.audit_setup import AuditSetup, build_setup
 from train.check_config import check_config
 from train.config import Config
 from train.inputs import (
@@ -96,7 +96,7 @@ def prepare(config: Config, progress: Progress) -> Prepared:
     device = accelerator_device(config.trainer.accelerator)
     setup = None
     if audited:
-        setup = build_setup(config.audit, audited, tokeniser, config.run.cache_dir, device, progress)
+        setup = build_setup(config.audit, audited, tokeniser, model.labels, config.run.cache_dir, device, progress)
     return Prepared(
         annotations=annotations,
         model=model,

@@ -96,7 +96,7 @@ def clustered_ratio(
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(total != 0, y.sum(axis=0) / total, np.nan)
     residuals = np.where(inside, y - ratio * x, 0.0)
-    sums = _cluster_sums(np.concatenate([residuals, inside], axis=1), labels)
+    sums = cluster_sums(np.concatenate([residuals, inside], axis=1), labels)
     k = y.shape[1]
     g = (sums[:, k:] > 0).sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -151,7 +151,7 @@ def t_quantile(n_clusters: ArrayLike, confidence: float) -> Floats:
     return np.where(g > 1, quantile, np.nan)
 
 
-def _cluster_sums(values: Floats, clusters: NDArray[np.generic]) -> Floats:
+def cluster_sums(values: Floats, clusters: NDArray[np.generic]) -> Floats:
     """Sum the rows of values [n, k] within each cluster, in sorted order of the clusters: [G, k]."""
     if not len(clusters):
         return np.zeros((0, values.shape[1]))

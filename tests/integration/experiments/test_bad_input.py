@@ -124,7 +124,7 @@ def test_a_forgotten_data_root_names_the_setting(tiny_encoder, tmp_path, monkeyp
 
 @pytest.mark.parametrize("verb", ["fitt", "--version", "tune"])
 def test_an_unknown_verb_lists_the_verbs(verb, capsys):
-    fails(capsys, main([verb]), "one of fit, audit, score, data")
+    fails(capsys, main([verb]), "one of fit, audit, score, reward, data")
 
 
 @pytest.fixture

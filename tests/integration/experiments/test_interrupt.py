@@ -43,9 +43,9 @@ def test_an_interrupt_names_the_run_and_it_goes_on(tiny_encoder, tiny_root, tmp_
 # stays the same one while somebody works on the code.
 KILLED = """
 import os, signal, sys
-import train.auditing, train.checkpoint_queue
+import train.audit_setup, train.auditing, train.checkpoint_queue
 from experiments.cli import main
-train.auditing.code_version = lambda: "fixed"
+train.audit_setup.code_version = lambda: "fixed"
 train.checkpoint_queue.audit_checkpoint = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 main(sys.argv[1:])
 """
@@ -55,7 +55,7 @@ main(sys.argv[1:])
 def test_an_audit_that_kills_its_process_is_retried_once_and_then_only_when_asked(
     tiny_encoder, tiny_root, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("train.auditing.code_version", lambda: "fixed")
+    monkeypatch.setattr("train.audit_setup.code_version", lambda: "fixed")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(tmp_path)}
     fit = ["fit", "--data.name=valueeval", f"--model.encoder={tiny_encoder}", "--data.max_length=48"]
     fit += ["--audit.datasets=[webgpt]", "--audit.max_length=64", f"--run.root={tmp_path}/runs"]

@@ -11,9 +11,14 @@ import yaml
 
 import experiments
 from audits.table import read_table
+from experiments.cli import main
+from models.reward_model import load_reward_model
 
 FOLDER = Path(experiments.__path__[0])
-FILES = sorted(FOLDER.glob("*.yaml"))
+# A reward model is fitted by a verb of its own; its settings name preference data, those of a classifier do not.
+ALL_FILES = sorted(FOLDER.glob("*.yaml"))
+REWARD_FILES = [path for path in ALL_FILES if "datasets" in yaml.safe_load(path.read_text()).get("data", {})]
+FILES = [path for path in ALL_FILES if path not in REWARD_FILES]
 TINY = ("--trainer.max_epochs=2", "--trainer.limit_train_batches=2", "--trainer.batch_size=8")
 OVERRIDDEN = {flag.lstrip("-").split("=")[0] for flag in TINY} | {
     "data.max_length",
@@ -24,16 +29,69 @@ RUN_FILES = {"config.yaml", "env.json", "splits.json", "metrics.jsonl", "ledger.
 RUN_FOLDERS = {"checkpoints", "thresholds", "predictions", "corpus", "audits"}
 
 
+@pytest.fixture
+def reward_fit(tiny_encoder, tiny_root, tmp_path, monkeypatch):
+    """Run `imprint reward fit` on the tiny world, in a folder that gets what a relative `output` names."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(path, *flags):
+        own = [f"--model.encoder={tiny_encoder}", f"--data.root={tiny_root}", "--data.max_length=48"]
+        own += ["--data.val_fraction=0.3", "--trainer.precision=float32", f"--run.root={tmp_path / 'reward-runs'}"]
+        return main(["reward", "fit", f"--config={path}", *own, f"--run.cache_dir={tmp_path / 'cache'}", *TINY, *flags])
+
+    return run
+
+
+@pytest.mark.parametrize("path", REWARD_FILES, ids=lambda path: path.stem)
+def test_reward_file(path, reward_fit, tmp_path, capsys):
+    assert reward_fit(path) == 0
+    (run,) = (tmp_path / "reward-runs").iterdir()
+    assert {entry.name for entry in run.iterdir()} == RUN_FILES - {"ledger.jsonl"} | {"checkpoints"}
+    settings = yaml.safe_load(path.read_text())
+    resolved = yaml.safe_load((run / "config.yaml").read_text())
+    output = settings.pop("output")
+    assert resolved["output"] == output == f"rewards/{path.stem}.ckpt"
+    require_resolved(settings, resolved)
+    model = load_reward_model(tmp_path / output)
+    assert [entry["dataset"] for entry in model.trained_on] == settings["data"]["datasets"]
+    out = capsys.readouterr().out
+    assert "Pair accuracy on the held-out part" in out
+    assert output in out
+
+
+def require_resolved(settings, resolved):
+    """Every setting of a file arrives; where it is a list of sections, these have defaults besides."""
+
+    def agrees(value, found):
+        match value:
+            case dict():
+                return all(agrees(part, found[name]) for name, part in value.items())
+            case list():
+                return len(value) == len(found) and all(map(agrees, value, found))
+            case _:
+                return value == found
+
+    for section, fields in settings.items():
+        for name, value in fields.items():
+            assert f"{section}.{name}" in OVERRIDDEN or agrees(value, resolved[section][name]), (section, name)
+
+
+def reward_checkpoints(settings):
+    rewards = settings.get("audit", {}).get("rewards", [])
+    return [Path(reward["path"]) for reward in rewards if reward["kind"] == "checkpoint"]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_experiment_file(path, tiny_run, only_run, capsys):
+def test_experiment_file(path, tiny_run, reward_fit, only_run, capsys):
+    for needed in reward_checkpoints(yaml.safe_load(path.read_text())):
+        assert reward_fit(FOLDER / f"{needed.stem}.yaml", f"--output={needed}") == 0
+    capsys.readouterr()
     assert tiny_run(f"--config={path}", *TINY) == 0
     run = only_run()
     assert {entry.name for entry in run.iterdir()} == RUN_FILES | RUN_FOLDERS
     settings = yaml.safe_load(path.read_text())
     resolved = yaml.safe_load((run / "config.yaml").read_text())
-    for section, fields in settings.items():
-        for name, value in fields.items():
-            assert f"{section}.{name}" in OVERRIDDEN or resolved[section][name] == value
+    require_resolved(settings, resolved)
     datasets = settings.get("audit", {}).get("datasets", resolved["audit"]["datasets"])
     tables = [read_table(folder / "table.parquet") for folder in (run / "audits").glob("*-*")]
     assert len(tables) == 2

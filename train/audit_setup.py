@@ -1,0 +1,126 @@
+"""What is audited, and under which key? Audits, data sets and precision of a run."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import audits
+from audits.base import Audit
+from audits.resistance import Resistance
+from audits.reward_imprint import RewardImprint
+from audits.robustness import Robustness
+from audits.value_distribution import ValueDistribution
+from datamodules.corpus import AuditCorpus
+from datamodules.errors import InputError
+from datamodules.files import digest_of
+from datamodules.preferences import PreferenceData
+from datamodules.tokenise import Tokeniser
+from datamodules.views import ViewRequest
+from models.calibration import Calibration
+from models.precision import resolve_precision
+from train.audited_data import AuditedData, build_audited_data, open_scorers, require_sources
+from train.config import AuditConfig
+from train.progress import Progress
+
+AUDITS = ("value-distribution", "reward-imprint", "resistance", "robustness")
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSetup:
+    """What is audited, and how it is scored.
+
+    Attributes:
+        audits: The audits.
+        audited: The preference data sets.
+        precision: Number format of scoring, `float32` or `bf16`.
+        token_budget: Padded tokens per scoring batch; does not change results beyond rounding.
+        code: Digest of the code of `audits/` as it was when the set-up was built.
+    """
+
+    audits: tuple[Audit, ...]
+    audited: tuple[AuditedData, ...]
+    precision: str
+    token_budget: int
+    code: str
+
+    @property
+    def corpora(self) -> tuple[AuditCorpus, ...]:
+        """The tokenised data sets."""
+        return tuple(audited.corpus for audited in self.audited)
+
+    def key(self, calibration: Calibration) -> str:
+        """Digest of thresholds, audit set-up, data revision and the code of `audits/`, as hex."""
+        parts = [repr(audit) for audit in self.audits], [audited.digest for audited in self.audited], self.precision
+        return digest_of([calibration.to_json(), parts, self.code])
+
+
+def code_version() -> str:
+    """Return a digest of the source of `audits/`, as hex."""
+    folder = Path(audits.__path__[0])
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def build_audits(config: AuditConfig) -> tuple[Audit, ...]:
+    """Build the configured audits.
+
+    Raises:
+        InputError: An unknown audit, or none.
+    """
+    view = ViewRequest(config.view, config.truncation, config.max_length)
+    chosen: list[Audit] = []
+    for name in dict.fromkeys(config.audits):
+        match name:
+            case "value-distribution":
+                chosen.append(ValueDistribution(view=view))
+            case "reward-imprint":
+                chosen.append(RewardImprint(view=view))
+            case "resistance":
+                chosen.append(Resistance(view=view, targets=tuple(config.targets)))
+            case "robustness":
+                chosen.append(Robustness(view=view))
+            case _:
+                raise InputError(f"audit {name!r}", f"one of {', '.join(AUDITS)}", "--audit.audits")
+    if not chosen:
+        raise InputError("no audit", f"at least one of {', '.join(AUDITS)}", "--audit.audits, or --audit.enabled false")
+    return tuple(chosen)
+
+
+def build_setup(
+    config: AuditConfig,
+    preferences: Sequence[PreferenceData],
+    tokeniser: Tokeniser,
+    labels: Sequence[str],
+    cache_dir: Path,
+    device: torch.device,
+    progress: Progress,
+) -> AuditSetup:
+    """Prepare the preference data for everything that an audit asks for.
+
+    Args:
+        config: What to audit.
+        preferences: The data sets.
+        tokeniser: The classifier's.
+        labels: What it scores.
+        cache_dir: Folder of cached tokens, rewards and rewritings.
+        device: Where it scores.
+        progress: Shows the work.
+
+    Raises:
+        InputError: A target that is no label; see `build_audits`, `require_sources` and `build_audited_data`.
+    """
+    chosen = build_audits(config)
+    if unknown := [target for target in config.targets if target not in labels]:
+        raise InputError(f"target {unknown[0]}", f"labels of {', '.join(labels)}", "--audit.targets")
+    require_sources(config, chosen)
+    scorers = open_scorers(config.rewards if any(a.needs_rewards or a.needs_rewrites for a in chosen) else [], device)
+    audited = tuple(
+        build_audited_data(config, data, chosen, tokeniser, cache_dir, scorers, progress) for data in preferences
+    )
+    precision = resolve_precision(config.precision, device)
+    return AuditSetup(chosen, audited, precision, config.token_budget, code_version())

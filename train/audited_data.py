@@ -1,0 +1,206 @@
+"""What of a preference data set is audited: its tokens, rewards, text features and rewritings?
+
+None of it depends on the classifier: it is made once, before the first audit.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from audits.base import Audit, Reward, TextFeatures
+from datamodules.corpus import AuditCorpus, build_corpus
+from datamodules.errors import InputError
+from datamodules.files import digest_of
+from datamodules.portions import portions
+from datamodules.preference_data import PreferenceData
+from datamodules.text_features import FEATURES, text_features
+from datamodules.tokenise import Tokeniser
+from datamodules.views import ViewRequest
+from models.reward_scorers import RewardScorer, ScorerSpec, open_scorer
+from train.config import AuditConfig, RewardSource
+from train.progress import Progress
+from train.reward_scores import file_rewards, reward_scores
+from train.rewriting import RewrittenPairs, rewrite_pairs
+
+# What is regressed on, of all that can be measured on a text; the others say the same in another unit.
+TEXT_FEATURES = (
+    "log_n_words",
+    "refusal_phrase",
+    "hedges_per_100_words",
+    "list_line_share",
+    "has_markdown",
+    "n_question_marks",
+    "sentiment",
+    "lexical_diversity",
+)
+LENGTH = "log_n_words"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AuditedReward:
+    """One reward of a data set, in its role.
+
+    Attributes:
+        reward: As audits read it.
+        provenance: Where it comes from, JSON-able.
+        digest: What the scores depend on.
+    """
+
+    reward: Reward
+    provenance: dict[str, Any]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AuditedData:
+    """One preference data set as the audits see it.
+
+    Attributes:
+        corpus: Its tokens under all views.
+        rewards: What reward models gave, with their provenance.
+        text_features: What was measured on the responses; None where no audit asks for it.
+        rewritten: Pairs with rewritten responses; None where no audit asks for them.
+        rewritten_data: The rewritten pairs as audited data; None where there are none.
+    """
+
+    corpus: AuditCorpus
+    rewards: tuple[AuditedReward, ...] = ()
+    text_features: TextFeatures | None = None
+    rewritten: RewrittenPairs | None = None
+    rewritten_data: "AuditedData | None" = None
+
+    @property
+    def digest(self) -> str:
+        """Digest of all that an audit reads, besides the classifier's scores."""
+        features = [(f.name, f.definition) for f in FEATURES] if self.text_features is not None else None
+        rewards = [(own.reward.name, own.reward.role, own.digest) for own in self.rewards]
+        parts: list[Any] = [self.corpus.digest, rewards, features]
+        if self.rewritten is not None and self.rewritten_data is not None:
+            counts = [self.rewritten.n_requested, self.rewritten.left_out]
+            parts += [self.rewritten_data.digest, counts, self.rewritten.similarity.round(6).tolist()]
+        return digest_of(parts)
+
+
+def require_sources(config: AuditConfig, audits: Sequence[Audit]) -> None:
+    """Check that what the audits need is configured, and unambiguous.
+
+    Raises:
+        InputError: An audit of rewards without a reward, two of one name, or two in one role.
+    """
+    names = [source.name for source in config.rewards]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise InputError(f"two rewards named {twice[0]}", "distinct names", "--audit.rewards")
+    for role in ("pre", "post"):
+        holders = [source.name for source in config.rewards if source.role == role]
+        if len(holders) > 1:
+            found = f"{' and '.join(holders)} in the role {role}"
+            raise InputError(found, "one reward in each of the roles pre and post", "--audit.rewards")
+    needing = [audit.name for audit in audits if audit.needs_rewards]
+    if needing and not config.rewards:
+        raise InputError(f"audit {needing[0]} without a reward", "at least one", "--audit.rewards, or leave it out")
+
+
+def build_audited_data(
+    config: AuditConfig,
+    data: PreferenceData,
+    audits: Sequence[Audit],
+    tokeniser: Tokeniser,
+    cache_dir: Path,
+    scorers: Mapping[str, RewardScorer],
+    progress: Progress,
+) -> AuditedData:
+    """Tokenise a data set, score its rewards, measure its texts and rewrite its responses, as far as audits ask for it.
+
+    Args:
+        config: What to audit, and with which rewards and rewritings.
+        data: The pairs.
+        audits: The audits.
+        tokeniser: The classifier's.
+        cache_dir: Folder of cached tokens, rewards and rewritings.
+        scorers: The reward models by name, of `open_scorers`.
+        progress: Shows the work.
+
+    Raises:
+        InputError: A reward or a rewriting that gives nothing.
+    """
+    views = list(dict.fromkeys(view for audit in audits for view in audit.requests()))
+    needs_rewards = any(audit.needs_rewards for audit in audits)
+    needs_rewrites = any(audit.needs_rewrites for audit in audits)
+    corpus = _tokenised(data, views, tokeniser, cache_dir, progress)
+    sources = config.rewards if needs_rewards or needs_rewrites else []
+    rewards = tuple(_reward(source, scorers, data, cache_dir, progress) for source in sources)
+    features = _measured(data, progress) if needs_rewards else None
+    if not needs_rewrites:
+        return AuditedData(corpus, rewards, features)
+    rewritten = rewrite_pairs(config.rewrite, data, cache_dir, "--audit.rewrite", progress)
+    own_corpus = _tokenised(rewritten.data, views, tokeniser, cache_dir, progress)
+    # A file holds scores of the original responses only.
+    again = [source for source in sources if source.kind != "file"]
+    own_rewards = tuple(_reward(source, scorers, rewritten.data, cache_dir, progress) for source in again)
+    return AuditedData(corpus, rewards, features, rewritten, AuditedData(own_corpus, own_rewards))
+
+
+def _tokenised(
+    data: PreferenceData, views: list[ViewRequest], tokeniser: Tokeniser, cache_dir: Path, progress: Progress
+) -> AuditCorpus:
+    with progress.bar(f"tokenising {data.name}", len(data.index), "pairs") as advance:
+        return build_corpus(data, views, tokeniser, cache_dir, advance)
+
+
+def open_scorers(sources: Sequence[RewardSource], device: torch.device) -> dict[str, RewardScorer]:
+    """Load the reward models by name; a file of scores needs none.
+
+    Raises:
+        InputError: A reward model that does not load.
+    """
+    scorers = {}
+    for source in sources:
+        if source.kind != "file":
+            spec = ScorerSpec(
+                source.name,
+                source.kind,
+                source.path,
+                revision=source.revision,
+                style=source.style,
+                column=source.column,
+                max_length=source.max_length,
+            )
+            scorers[source.name] = open_scorer(spec, device, f"--audit.rewards ({source.name})")
+    return scorers
+
+
+def _reward(
+    source: RewardSource,
+    scorers: Mapping[str, RewardScorer],
+    data: PreferenceData,
+    cache_dir: Path,
+    progress: Progress,
+) -> AuditedReward:
+    if source.kind == "file":
+        found, report = file_rewards(data, source.name, Path(source.path), f"--audit.rewards ({source.name})")
+        for line in report.lines():
+            progress.say(f"  {line}")
+    else:
+        found = reward_scores(data, scorers[source.name], cache_dir, progress)
+    if n_seen := int(found.is_trained_on.sum()):
+        progress.say(f"  warning: {source.name} was trained on {n_seen:,} of {len(data.index):,} pairs of {data.name}")
+    provenance = found.provenance | {"role": source.role}
+    return AuditedReward(Reward(source.name, source.role, found.rewards), provenance, found.digest)
+
+
+def _measured(data: PreferenceData, progress: Progress) -> TextFeatures:
+    """Measure the responses of both sides of every pair."""
+    blocks = []
+    with progress.bar(f"measuring {data.name}", len(data.index), "pairs") as advance:
+        sides = ((pair.first.response, pair.second.response) for pair in data.read())
+        for portion in portions(sides, lambda pair: len(pair[0]) + len(pair[1])):
+            names, values = text_features(list(chain.from_iterable(portion)))
+            columns = [names.index(name) for name in TEXT_FEATURES]
+            blocks.append(values[:, columns].reshape(len(portion), 2, len(columns)))
+            advance(len(portion))
+    return TextFeatures(TEXT_FEATURES, np.concatenate(blocks), LENGTH)

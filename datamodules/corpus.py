@@ -15,15 +15,18 @@ import pyarrow.parquet as pq
 
 from datamodules.dialogue import view_parts
 from datamodules.errors import InputError
-from datamodules.files import digest_of, whole_file
+from datamodules.files import digest_of, file_digest, whole_file
 from datamodules.portions import portions
 from datamodules.preference_data import ContentDigest, PreferenceData
 from datamodules.preference_pairs import PreferencePair
+from datamodules.storage import writing
 from datamodules.tokenise import Tokeniser
 from datamodules.views import ViewRequest
 
 # Part of the cache key: raise it when tokenisation, views or the layout of the cached tables change.
-LAYOUT = 2
+LAYOUT = 3
+# Key of the sha256 of the tokens file in the metadata of the index.
+CHECKSUM = b"tokens_sha256"
 
 # Rows of the index that are made together.
 PAIRS_AT_ONCE = 10_000
@@ -100,7 +103,8 @@ def build_corpus(
         on_pairs: Called with the number of pairs that were tokenised, for a progress bar; not called for the cache.
 
     Raises:
-        InputError: A view is longer than the encoder can read, or the file changed since it was first read.
+        InputError: A view is longer than the encoder can read, the file changed since it was first read, or the cache
+            cannot be written.
     """
     views = tuple(dict.fromkeys(views))
     for view in views:
@@ -108,14 +112,33 @@ def build_corpus(
     digest = digest_of([LAYOUT, data.digest, tokeniser.digest, [view.slug for view in views]])
     tokens_path = cache_dir / f"{digest[:32]}.tokens.arrow"
     index_path = cache_dir / f"{digest[:32]}.index.parquet"
-    if not (tokens_path.is_file() and index_path.is_file()):
-        _tokenise(data, views, tokeniser, tokens_path, index_path, on_pairs)
-    tokens = pa.ipc.open_file(pa.memory_map(str(tokens_path))).read_all()
-    index = pq.read_table(index_path)
-    rows = {v.slug: index[f"{v.slug}/row"].to_numpy().reshape(-1, 2) for v in views}
-    truncated = {v.slug: index[f"{v.slug}/truncated"].to_numpy().reshape(-1, 2) for v in views}
+    found = _cached(tokens_path, index_path, views, len(data.index))
+    if found is None:
+        # Not there, or damaged: a file that a full disk or a power cut left behind must not come into the numbers.
+        with writing(tokens_path, "start again, or set --run.cache_dir"):
+            _tokenise(data, views, tokeniser, tokens_path, index_path, on_pairs)
+        found = _cached(tokens_path, index_path, views, len(data.index))
+    if found is None:
+        raise InputError(f"{tokens_path}, which cannot be read back", "a folder that keeps files", "--run.cache_dir")
+    tokens, rows, truncated = found
     lengths = tokens["length"].to_numpy()
     return AuditCorpus(data, views, tokens["input_ids"], tokens["text_id"], lengths, rows, truncated, digest)
+
+
+def _cached(
+    tokens_path: Path, index_path: Path, views: tuple[ViewRequest, ...], n_pairs: int
+) -> tuple[pa.Table, dict[str, np.ndarray], dict[str, np.ndarray]] | None:
+    """Read tokens, rows and cuts from the cache; None where a file is missing, damaged or does not fit the other."""
+    try:
+        index = pq.read_table(index_path, page_checksum_verification=True)
+        if (index.schema.metadata or {}).get(CHECKSUM) != file_digest(tokens_path).encode():
+            return None
+        tokens = pa.ipc.open_file(pa.memory_map(str(tokens_path))).read_all()
+        rows = {v.slug: index[f"{v.slug}/row"].to_numpy().reshape(n_pairs, 2) for v in views}
+        truncated = {v.slug: index[f"{v.slug}/truncated"].to_numpy().reshape(n_pairs, 2) for v in views}
+    except (OSError, KeyError, ValueError, pa.ArrowException):
+        return None
+    return tokens, rows, truncated
 
 
 def _tokenise(
@@ -153,8 +176,9 @@ def _tokenise(
             raise InputError(found, "files that stay as they are during a run", "start again")
     index = {f"{slug}/row": np.frombuffer(column, dtype=np.int64) for slug, column in rows.items()}
     index |= {f"{slug}/truncated": np.frombuffer(column, dtype=np.bool_) for slug, column in truncated.items()}
+    table = pa.table(index).replace_schema_metadata({CHECKSUM: file_digest(tokens_path)})
     with whole_file(index_path) as path:
-        pq.write_table(pa.table(index), path)
+        pq.write_table(table, path, write_page_checksum=True)
 
 
 def _n_characters(pair: PreferencePair) -> int:

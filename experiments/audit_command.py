@@ -9,6 +9,7 @@ from rich.console import Console
 
 from datamodules.errors import InputError
 from datamodules.files import require_output
+from datamodules.storage import writing
 from experiments.parsing import command_parser, read_config
 from experiments.summary import print_findings
 from models.classifier import load_classifier
@@ -17,6 +18,7 @@ from train.audit_later import audit_run
 from train.audit_setup import AUDITS, build_setup
 from train.auditing import CheckpointRecord, audit_checkpoint
 from train.config import Config
+from train.corpus_files import write_corpus_files
 from train.inputs import data_root, read_audited_data
 from train.prepare import accelerator_device
 from train.progress import Progress
@@ -61,7 +63,7 @@ def _audit_run(settings: Any) -> int:
         )
     if result.rows is not None:
         print_findings(result.rows, Console(width=100))
-    return 1 if result.failed else 0
+    return 0 if result.is_recorded and not result.failed else 1
 
 
 def _override(config: Config, settings: Any) -> None:
@@ -94,7 +96,11 @@ def _audit_file(settings: Any) -> int:
     tokeniser, labels = model.tokeniser, model.labels
     setup = build_setup(config.audit, preferences, tokeniser, labels, config.run.cache_dir, device, progress)
     record = CheckpointRecord(weights, None, None)
-    table = audit_checkpoint(model, calibration, setup, record, settings.checkpoint.stem, settings.output, progress)
+    with writing(settings.output, "start the command again"):
+        table = audit_checkpoint(model, calibration, setup, record, settings.checkpoint.stem, settings.output, progress)
+        write_corpus_files(settings.output / "corpus", setup)
+    for note in calibration.notes:
+        print(note)
     print(f"{table.num_rows} rows written to {settings.output / 'table.parquet'}")
     print_findings(table, Console(width=100))
     return 0

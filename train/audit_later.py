@@ -5,19 +5,22 @@ from datetime import UTC, datetime
 from functools import cache
 
 import pyarrow as pa
+import torch
 
 from audits.table import concat
 from datamodules.annotation_datamodule import TokenisedSplit, tokenise_split
 from datamodules.errors import InputError
+from datamodules.storage import writing
 from models.classifier import ValueClassifier
 from models.precision import resolve_precision
 from train.audit_setup import build_setup
-from train.audit_tables import write_newest_audits
+from train.audit_tables import forget_lost_audits, write_newest_audits
 from train.checkpoint_queue import CheckpointQueue, unfinished
 from train.checkpoints import load_weights, record_unknown_files
 from train.config import Config, config_to_dict
+from train.corpus_files import write_corpus_files
 from train.inputs import data_root, read_annotations_and_split, read_audited_data
-from train.ledger import Ledger
+from train.ledger import Ledger, SeenCheckpoint
 from train.prepare import accelerator_device
 from train.progress import Progress
 from train.run_directory import RunDirectory
@@ -35,6 +38,7 @@ class LaterAudit:
         gone: Weights digests whose every file is deleted and whose audit is not done.
         failed: Weights digests whose audit failed.
         rows: Rows of the audits that were run now, or None.
+        is_recorded: Whether the ledger and the run's table hold all of it.
     """
 
     n_audited: int
@@ -42,6 +46,7 @@ class LaterAudit:
     gone: tuple[str, ...]
     failed: tuple[str, ...]
     rows: pa.Table | None
+    is_recorded: bool = True
 
 
 def audit_run(run: RunDirectory, config: Config, pending_only: bool, progress: Progress) -> LaterAudit:
@@ -62,6 +67,7 @@ def audit_run(run: RunDirectory, config: Config, pending_only: bool, progress: P
         run.require_writable()
         ledger = Ledger(run.ledger_file)
         record_unknown_files(run, ledger, None, progress.say)
+        forget_lost_audits(run, ledger, progress.say)
         if not ledger.checkpoints:
             found = f"no checkpoint in {run.checkpoints}"
             raise InputError(found, "a run that saved one", "name another run directory")
@@ -77,8 +83,7 @@ def _audit(run: RunDirectory, ledger: Ledger, config: Config, pending_only: bool
     device = accelerator_device(config.trainer.accelerator)
     preferences = read_audited_data(config.audit, data_root(config.data))
     candidates = unfinished(ledger, pending_only)
-    loaded = ((seen.weights, load_weights(run, seen, device)) for seen in candidates)
-    weights, first = next((pair for pair in loaded if pair[1] is not None), ("", None))
+    weights, first = _first_loadable(run, candidates, device)
     if first is None and len(candidates) < n_checkpoints:
         gone = tuple(seen.weights for seen in candidates)
         return LaterAudit(0, n_checkpoints - len(gone), gone, (), None)
@@ -87,6 +92,8 @@ def _audit(run: RunDirectory, ledger: Ledger, config: Config, pending_only: bool
         raise InputError(found, "checkpoint files", "restore them; --trainer.save_top_k decides how many a run keeps")
     tokeniser, labels = first.tokeniser, first.labels
     setup = build_setup(config.audit, preferences, tokeniser, labels, config.run.cache_dir, device, progress)
+    with writing(run.corpora, "start the command again"):
+        write_corpus_files(run.corpora, setup)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     run_id = f"{run.run_id}-audit-{stamp}"
     plain = config_to_dict(config)
@@ -102,7 +109,26 @@ def _audit(run: RunDirectory, ledger: Ledger, config: Config, pending_only: bool
         tracker.finish(exit_code)
     n_before = n_checkpoints - len(audited) - len(without_file) - len(queue.failures)
     rows = concat(queue.tables) if queue.tables else None
-    return LaterAudit(len(audited), n_before, tuple(without_file), tuple(queue.failures), rows)
+    is_recorded = ledger.n_unwritten == 0 and queue.n_unwritten_tables == 0
+    return LaterAudit(len(audited), n_before, tuple(without_file), tuple(queue.failures), rows, is_recorded)
+
+
+def _first_loadable(
+    run: RunDirectory, candidates: list[SeenCheckpoint], device: torch.device
+) -> tuple[str, ValueClassifier | None]:
+    """Load the first checkpoint that has a readable file; a damaged one is told when its turn comes."""
+    damaged: InputError | None = None
+    for seen in candidates:
+        try:
+            model = load_weights(run, seen, device)
+        except InputError as error:
+            damaged = damaged or error
+            continue
+        if model is not None:
+            return seen.weights, model
+    if damaged is not None:
+        raise damaged
+    return "", None
 
 
 def validation_split(run: RunDirectory, config: Config, model: ValueClassifier) -> TokenisedSplit:

@@ -1,14 +1,16 @@
 """Which audit rows of a run count now? Those of the newest audit of every checkpoint."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 
 from audits.table import concat, read_table, write_table
+from datamodules.errors import InputError
+from datamodules.storage import writing
 from train.ledger import Ledger
 from train.run_directory import RunDirectory
-from train.storage import writing
 
 
 def newest_audits(run: RunDirectory, ledger: Ledger) -> pa.Table | None:
@@ -31,10 +33,26 @@ def write_newest_audits(run: RunDirectory, ledger: Ledger) -> Path | None:
     return run.audit_table_file
 
 
-def is_finished_audit(folder: Path, weights: str, audit_key: str) -> bool:
-    """Tell whether a folder holds this very audit; it is there as a whole or not at all."""
+def read_finished_audit(folder: Path, weights: str, audit_key: str) -> pa.Table | None:
+    """Read the rows of a folder that holds this very audit; None where it does not, or is damaged."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(meta, dict) and (meta.get("weights"), meta.get("audit_key")) == (weights, audit_key)
+        return None
+    owner = (meta.get("weights"), meta.get("audit_key")) if isinstance(meta, dict) else None
+    return _readable(folder / "table.parquet") if owner == (weights, audit_key) else None
+
+
+def forget_lost_audits(run: RunDirectory, ledger: Ledger, say: Callable[[str], None]) -> None:
+    """Take finished audits whose table was deleted or damaged since for not done, and tell it."""
+    for weights, audit_key, path in ledger.finished_audits:
+        if _readable(run.path / path / "table.parquet") is None:
+            say(f"  {path}/table.parquet is gone or damaged: that audit is to be done again")
+            ledger.forget(weights, audit_key)
+
+
+def _readable(path: Path) -> pa.Table | None:
+    try:
+        return read_table(path)
+    except (InputError, OSError, pa.ArrowException):
+        return None

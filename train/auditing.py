@@ -222,10 +222,13 @@ def _data_meta(audited: AuditedData) -> dict[str, Any]:
     if made is not None:
         rewrites = {"source": made.source, "n_requested": made.n_requested, "left_out": made.left_out}
         rewrites |= {"n_pairs": len(made.data.index), "digest": made.data.digest}
+        if audited.rewritten_data is not None:
+            rewrites["corpus"] = audited.rewritten_data.corpus.digest
     return {
         "name": data.name,
         "is_sample": data.is_sample,
         "digest": data.digest,
+        "corpus": audited.corpus.digest,
         "n_pairs": len(data.index),
         "n_distinct_texts": len(audited.corpus.lengths),
         "report": data.report.to_dict(),

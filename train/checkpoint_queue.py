@@ -10,22 +10,21 @@ import pyarrow as pa
 import pytorch_lightning as pl
 import torch
 
-from audits.table import read_table
 from datamodules.annotation_datamodule import TokenisedSplit
 from datamodules.errors import InputError
+from datamodules.storage import writing
 from models.calibration import Calibration
 from models.classifier import ValueClassifier
 from models.digest import weights_digest
 from train.audit_metrics import audit_scalars
 from train.audit_setup import AuditSetup
-from train.audit_tables import is_finished_audit, write_newest_audits
+from train.audit_tables import read_finished_audit, write_newest_audits
 from train.auditing import CheckpointRecord, audit_checkpoint, calibrate, score_split
 from train.checkpoints import load_weights, name_of
 from train.ledger import Ledger, SeenCheckpoint
 from train.predictions import write_predictions
 from train.progress import Progress
 from train.run_directory import RunDirectory
-from train.storage import writing
 from train.thresholds import read_thresholds, write_thresholds
 from train.tracking import Tracker
 
@@ -72,6 +71,7 @@ class CheckpointQueue:
         self._progress = progress
         self._waiting: list[CheckpointRecord] = []
         self.failures: list[str] = []
+        self.n_unwritten_tables = 0
         self.tables: list[pa.Table] = []
 
     def add(self, record: CheckpointRecord, path: Path) -> None:
@@ -122,13 +122,17 @@ class CheckpointQueue:
         """
         audited, gone = [], []
         for seen in unfinished(self._ledger, pending_only):
-            at_hand = loaded is not None and loaded[0] == seen.weights
-            model = loaded[1] if loaded is not None and at_hand else load_weights(self._run, seen, device)
-            if model is None:
-                if not self._ledger.has_done(seen.weights):
-                    gone.append(seen.weights)
-            elif self.process(CheckpointRecord(seen.weights, seen.step, seen.epoch), model, force=not pending_only):
-                audited.append(seen.weights)
+            try:
+                at_hand = loaded is not None and loaded[0] == seen.weights
+                model = loaded[1] if loaded is not None and at_hand else load_weights(self._run, seen, device)
+                if model is None:
+                    if not self._ledger.has_done(seen.weights):
+                        gone.append(seen.weights)
+                elif self.process(CheckpointRecord(seen.weights, seen.step, seen.epoch), model, force=not pending_only):
+                    audited.append(seen.weights)
+            except InputError as error:
+                # A damaged file of one checkpoint does not keep the others from their audits.
+                self._fail(seen.weights, error)
         return audited, gone
 
     def process(self, record: CheckpointRecord, model: ValueClassifier, force: bool = False) -> bool:
@@ -153,12 +157,12 @@ class CheckpointQueue:
         if self._ledger.is_done(weights, key):
             # Done before, perhaps under thresholds that were changed and have been changed back since.
             self._note(lambda: self._ledger.make_newest(weights, key))
-            self._note(lambda: write_newest_audits(self._run, self._ledger))
+            self._refresh_table()
             return False
         output = self._run.audit_dir(weights, key)
-        if is_finished_audit(output, weights, key):
+        if (finished := read_finished_audit(output, weights, key)) is not None:
             # Its process was stopped, or the disk was full, before the ledger could say so.
-            self._finish(record, key, read_table(output / "table.parquet"))
+            self._finish(record, key, finished)
             return False
         if self._is_given_up(weights, key, force):
             self.failures.append(weights)
@@ -189,9 +193,13 @@ class CheckpointQueue:
         """Record a finished audit, refresh the run's table and send the numbers."""
         path = self._run.audit_dir(record.weights, key).relative_to(self._run.path).as_posix()
         self._note(lambda: self._ledger.end_audit(record.weights, key, "done", path=path))
-        self._note(lambda: write_newest_audits(self._run, self._ledger))
+        self._refresh_table()
         self.tables.append(table)
         self._tracker.log_audit(audit_scalars(table), record.step or 0)
+
+    def _refresh_table(self) -> None:
+        """Write the run's table again; the last attempt tells whether it is up to date."""
+        self.n_unwritten_tables = 0 if self._note(lambda: write_newest_audits(self._run, self._ledger)) else 1
 
     def _is_given_up(self, weights: str, key: str, force: bool) -> bool:
         """Tell whether processes died in this audit so often that only a user should start it again."""

@@ -28,12 +28,19 @@ def load_weights(run: RunDirectory, seen: SeenCheckpoint, device: torch.device) 
     """Load the classifier with exactly these weights; None when no file holds them any more.
 
     Raises:
-        InputError: A file that cannot be read.
+        InputError: A file that cannot be read, and no other with these weights.
     """
+    unreadable: InputError | None = None
     for file in files_of(run, seen):
-        model = load_classifier(file, fix="restore or delete that file")
+        try:
+            model = load_classifier(file, fix="restore or delete that file")
+        except InputError as error:
+            unreadable = unreadable or error
+            continue
         if weights_digest(model.state_dict()) == seen.weights:
             return model.to(device)
+    if unreadable is not None:
+        raise unreadable
     return None
 
 

@@ -8,11 +8,14 @@ from typing import Any
 
 from datamodules.errors import InputError
 from datamodules.files import write_json
+from datamodules.storage import writing
 from models.precision import resolve_precision
+from train.audit_tables import forget_lost_audits
 from train.auditing import CheckpointRecord
 from train.checkpoint_queue import CheckpointQueue
 from train.checkpoints import record_unknown_files
 from train.config import Config, config_to_dict
+from train.corpus_files import write_corpus_files
 from train.finish import FitResult, finish
 from train.fork import begin_fork
 from train.ledger import Ledger
@@ -22,7 +25,6 @@ from train.progress import Progress
 from train.resume import check_same_run
 from train.run_directory import RunDirectory
 from train.run_lock import run_lock
-from train.storage import writing
 from train.tracking import open_trackers, wandb_mode
 from train.trainer import build_trainer, quiet_lightning
 
@@ -92,8 +94,8 @@ def write_run_files(run: RunDirectory, config: Config, prepared: Prepared, paren
         data["test_annotations"] = annotated.test_report.to_dict()
     run.write_environment(prepared.device, data, parent)
     write_json(run.path / "splits.json", prepared.annotations.splits.to_dict())
-    for corpus in corpora:
-        corpus.write_index(run.corpus_file(corpus.data.name))
+    if prepared.setup is not None:
+        write_corpus_files(run.corpora, prepared.setup)
     run.write_config(config_to_dict(config))
 
 
@@ -116,6 +118,7 @@ def _train_and_evaluate(
         trainer = build_trainer(config, prepared, run, queue, on_written, tracker, progress)
         if resumed:
             record_unknown_files(run, ledger, steps_per_epoch, progress.say)
+            forget_lost_audits(run, ledger, progress.say)
             _, gone = queue.catch_up(pending_only=True, device=prepared.device)
             for weights in gone:
                 progress.say(f"  checkpoint {weights[:8]} was deleted before it was audited")

@@ -14,7 +14,7 @@ from typing import Any
 
 from datamodules.errors import InputError
 from datamodules.files import drop_torn_line
-from train.storage import writing
+from datamodules.storage import writing
 
 
 @dataclass(slots=True)
@@ -185,6 +185,16 @@ class Ledger:
         own = [audit for audit in self._done_paths if audit[0] == weights]
         if (weights, audit_key) in own[:-1]:
             self.end_audit(weights, audit_key, "done", path=self._done_paths[weights, audit_key])
+
+    @property
+    def finished_audits(self) -> list[tuple[str, str, str]]:
+        """Weights, audit key and folder of every audit that was finished here, in order."""
+        return [(weights, audit_key, path) for (weights, audit_key), path in self._done_paths.items()]
+
+    def forget(self, weights: str, audit_key: str) -> None:
+        """Take an audit that was finished here for not done, as long as this process lasts: its files are lost."""
+        self._states.pop((weights, audit_key), None)
+        self._done_paths.pop((weights, audit_key), None)
 
     @property
     def newest_audits(self) -> list[str]:

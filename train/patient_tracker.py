@@ -6,7 +6,7 @@ from typing import Any
 
 from datamodules.errors import InputError
 from datamodules.files import drop_torn_line
-from train.storage import writing
+from datamodules.storage import writing
 from train.tracking import Tracker
 
 

@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from datamodules.files import require_output, whole_file, write_json
 from datamodules.pair_datamodule import PairDataModule
+from datamodules.storage import writing
 from datamodules.views import ViewRequest
 from models.checkpoint_file import REWARD_MODEL, read_checkpoint_file
 from models.digest import weights_digest
@@ -28,7 +29,6 @@ from train.progress import Progress
 from train.reward_config import RewardConfig, check_reward_config, reward_config_to_dict
 from train.reward_data import RewardData, read_reward_data, trained_on
 from train.run_directory import RunDirectory
-from train.storage import writing
 from train.tracking import LightningTracker, Tracker, open_trackers, wandb_mode
 from train.trainer import quiet_lightning
 

@@ -16,7 +16,7 @@ import yaml
 
 from datamodules.errors import InputError
 from datamodules.files import read_json, require_file, write_json, write_text
-from train.storage import writing
+from datamodules.storage import writing
 
 # Version of the layout below; env.json carries it.
 FORMAT = 1
@@ -136,9 +136,10 @@ class RunDirectory:
         """Predictions of a checkpoint on `val` or `test`."""
         return self.path / "predictions" / f"{weights[:8]}-{split}.parquet"
 
-    def corpus_file(self, dataset: str) -> Path:
-        """Index of an audited data set."""
-        return self.path / "corpus" / f"{dataset}.parquet"
+    @property
+    def corpora(self) -> Path:
+        """Folder that tells which pair reads which text."""
+        return self.path / "corpus"
 
     def audit_dir(self, weights: str, audit_key: str) -> Path:
         """Folder of one audit of one checkpoint."""

@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from datamodules.errors import InputError
+from datamodules.storage import writing
 from train.run_directory import RunDirectory
-from train.storage import writing
 
 # A file system without locks says one of these.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)

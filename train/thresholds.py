@@ -11,7 +11,7 @@ from datamodules.errors import InputError
 from datamodules.files import digest_of, read_json, write_json
 from models.calibration import Calibration
 
-FIX = "--thresholds, or fit them with `imprint audit RUN_DIR --pending`"
+FIX = "--thresholds, or delete that file and fit them with `imprint audit RUN_DIR --pending`"
 EDITED = "edited by hand after they were fitted"
 _MOST_NAMED = 5
 

@@ -9,8 +9,8 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from datamodules.files import whole_file
+from datamodules.storage import writing
 from models.digest import weights_digest
-from train.storage import writing
 
 
 class RecordingCheckpointIO(TorchCheckpointIO):

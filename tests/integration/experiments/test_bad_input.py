@@ -225,7 +225,12 @@ def test_audit_of_one_checkpoint(checkpoint, tmp_path, capsys):
     # The tiny encoder reads 128 tokens; the default view asks for 256.
     fails(capsys, main(command), r"max_length 256, but the encoder reads 128.*max_length")
     assert main([*command, "--max_length", "64"]) == 0
-    assert sorted(path.name for path in output.iterdir()) == ["decisions.parquet", "meta.json", "table.parquet"]
+    assert sorted(path.name for path in output.iterdir()) == [
+        "corpus",
+        "decisions.parquet",
+        "meta.json",
+        "table.parquet",
+    ]
     fails(capsys, main([*command, "--max_length", "64"]), "something at .* already")
 
 

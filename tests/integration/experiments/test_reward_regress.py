@@ -339,7 +339,7 @@ def test_panel_equals_statsmodels_and_shows_what_was_seen(regress, panel):
         assert {(r["n"], r["n_clusters"]) for r in found.values()} == {(3046, 1523)}
         assert pick(rows, "r_squared", spec=spec)[""]["estimate"] == pytest.approx(reference.rsquared, rel=1e-8)
 
-    # SPEC 3.3: Bonferroni-significant values 5 with classical and 3 with prompt-clustered errors; five signs flip.
+    # Bonferroni-significant values 5 with classical and 3 with prompt-clustered errors; five signs flip.
     pooled, clustered, inside = (pick(rows, spec=spec) for spec in ("pooled", "pooled-clustered", "within"))
     assert sum(pooled[v]["p_adjusted"] < 0.05 for v in VALUES) == 5
     assert sum(11 * clustered[v]["p_value"] < 0.05 for v in VALUES) == 3

@@ -121,7 +121,8 @@ def test_the_run_directory_holds_what_the_design_says(tiny_run, only_run):
     predictions = pq.read_table(test_file)
     assert predictions["text_id"].to_pylist() == ids["test"]
     assert {"face", "face_on", "face_true", "group_id"} <= set(predictions.column_names)
-    index = pq.read_table(run / "corpus" / "hh-rlhf.parquet")
+    (path,) = (run / "corpus").glob("hh-rlhf-*.parquet")
+    index = pq.read_table(path)
     assert index.num_rows == 20 * 2 * 2
     items = pq.read_table(next((run / "audits").glob("*-*")) / "decisions.parquet")
     assert set(index["text_id"].to_pylist()) <= set(items["text_id"].to_pylist())

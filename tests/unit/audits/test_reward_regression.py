@@ -85,7 +85,7 @@ def test_multiplicity_families(make_items):
 
 
 def test_seals_bonferroni_is_31_fold():
-    # (SPEC 2.3: printed adjusted p = min(1, 31 p)): 30 features of both sides and the intercept
+    # (printed adjusted p = min(1, 31 p)): 30 features of both sides and the intercept
     rng = np.random.default_rng(0)
     table = ItemTable(
         np.arange(200) // 2,

@@ -91,3 +91,42 @@ def test_the_second_time_it_comes_from_the_cache(pairs, tokeniser, tmp_path):
     assert second.text_ids.to_pylist() == first.text_ids.to_pylist()
     build_corpus(pairs, [DIALOGUE], tokeniser, tmp_path / "cache")
     assert len(list((tmp_path / "cache").iterdir())) == 2 * len(files)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "swapped", "index cut", "index gone"])
+def test_a_damaged_cache_is_made_again(pairs, tokeniser, tmp_path, damage):
+    cache = tmp_path / "cache"
+    first = build_corpus(pairs, [EXCHANGE], tokeniser, cache)
+    expected = [ids.as_py() for ids in first.input_ids]
+    (tokens,), (index,) = cache.glob("*.tokens.arrow"), cache.glob("*.index.parquet")
+    del first  # the file is memory-mapped
+    content = bytearray(tokens.read_bytes())
+    match damage:
+        case "cut":
+            tokens.write_bytes(content[: len(content) // 2])
+        case "empty":
+            tokens.write_bytes(b"")
+        case "flipped":
+            content[len(content) // 2] ^= 1
+            tokens.write_bytes(content)
+        case "swapped":
+            other = build_corpus(pairs, [DIALOGUE], tokeniser, tmp_path / "other")
+            del other
+            (path,) = (tmp_path / "other").glob("*.tokens.arrow")
+            tokens.write_bytes(path.read_bytes())
+        case "index cut":
+            index.write_bytes(index.read_bytes()[:-9])
+        case "index gone":
+            index.unlink()
+    told: list[int] = []
+    again = build_corpus(pairs, [EXCHANGE], tokeniser, cache, told.append)
+    assert sum(told) == 3, "tokenised again"
+    assert [ids.as_py() for ids in again.input_ids] == expected
+    assert build_corpus(pairs, [EXCHANGE], tokeniser, cache, told.append).digest == again.digest
+    assert sum(told) == 3, "and not a third time"
+
+
+def test_a_cache_folder_that_is_a_file_is_told(pairs, tokeniser, tmp_path):
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(InputError, match=r"cache.*where writing failed .*fix: .*--run\.cache_dir"):
+        build_corpus(pairs, [EXCHANGE], tokeniser, tmp_path / "cache")

@@ -163,6 +163,21 @@ def test_fewer_tries_where_nobody_is_there():
     assert "set HF_ENDPOINT to a mirror" in error.fix
 
 
+def test_failures_of_both_kinds_end_as_well():
+    pauses, said = [], []
+    failures = [False] * 3 + [True] * 9
+
+    def attempt():
+        raise TryAgain("busy", is_unreachable=failures.pop(0))
+
+    web = Web(requests.Session(), Patience(attempts=5, connections=3), said.append, pauses.append)
+    with pytest.raises(WebError, match=r"no connection to one\.example \(busy\)"):
+        persistently(attempt, Address("https://one.example/f", "HF_ENDPOINT"), web)
+    assert len(pauses) == 3
+    tries = [re.search(r"try (\d) of (\d)", line).groups() for line in said]
+    assert tries == [("2", "5"), ("3", "5"), ("4", "5")]
+
+
 def test_a_moved_file_is_found_by_its_name():
     source, nothing = SOURCES["fulcra"], Expected()
     assert locate({"a/x.csv": nothing, "x.csv": nothing}, "x.csv", source) == "x.csv"

@@ -181,7 +181,7 @@ def _misalignment_rows(pairs: _Pairs, reward: Reward) -> Rows:
 
 def _shift_rows(pairs: _Pairs, pre: Reward, post: Reward) -> Rows:
     """What changed from pre to post: agreement, regimes, and the angles of the reward vectors."""
-    before, after = (reward.values[pairs.rows] for reward in (pre, post))
+    before, after = (_finite(reward.values[pairs.rows]) for reward in (pre, post))
     was, now = (agreement(values[:, 0], values[:, 1], POLICY).values for values in (before, after))
     rows = change_rows(was, now, pairs.clusters, "post-pre")
     regimes = shift_regimes(was, now)
@@ -201,6 +201,11 @@ def _shift_rows(pairs: _Pairs, pre: Reward, post: Reward) -> Rows:
             for j, gamma in enumerate(GAMMAS)
         ]
     return rows + _angle_rows(pairs, before, after, regimes) + _quadrant_rows(pairs, {"pre": before, "post": after})
+
+
+def _finite(values: Floats) -> Floats:
+    """Return values with NaN in place of infinite ones: they have an order, but no direction in the plane."""
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _angle_rows(pairs: _Pairs, before: Floats, after: Floats, regimes: Ints) -> Rows:
@@ -228,7 +233,7 @@ def _quadrant_rows(pairs: _Pairs, vectors: dict[str, Floats]) -> Rows:
         known = np.isfinite(values).all(axis=1) & (values != 0).all(axis=1)
         same: dict[str, Any] = {"metric": "quadrant_share", "spec": "pooled", "method": "count"}
         same |= {"n": known.sum(), "n_clusters": len(np.unique(pairs.clusters[known]))}
-        shares = zip(QUADRANTS, quadrant_shares(values[known]).tolist(), strict=True)
+        shares = zip(QUADRANTS, quadrant_shares(values).tolist(), strict=True)
         rows += [same | {"slice": f"{when}|{name}", "estimate": share} for name, share in shares]
     return rows
 

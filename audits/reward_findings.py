@@ -60,10 +60,12 @@ def _by_gamma(rows: list[Row]) -> list[str]:
 def _imprint(rows: list[Row]) -> list[str]:
     """The significant slopes within pairs, largest standardised first, and how many conclusions pooling changes."""
     within = _pick(rows, audit="reward-imprint", spec=HEADLINE_SPEC)
-    slopes = [row for row in _pick(within, metric="beta") if np.isfinite(row["p_adjusted"])]
+    betas = _pick(within, metric="beta")
+    slopes = [row for row in betas if np.isfinite(row["p_adjusted"])]
     if not slopes:
         why = [row["method"] for row in within if row["metric"] in ("not_fitted", "no_error")]
-        return [f"no slope within pairs could be tested: {why[0]}"] if why else []
+        why.append("they rest on too few prompts")
+        return [f"no slope within pairs could be tested: {why[0]}"] if betas else []
     scaled = {row["feature"]: row["estimate"] for row in _pick(within, metric="beta_standardised")}
     significant = [row for row in slopes if row["p_adjusted"] < SIGNIFICANT]
     significant.sort(key=lambda row: -abs(scaled.get(row["feature"], 0.0)))
@@ -72,11 +74,12 @@ def _imprint(rows: list[Row]) -> list[str]:
     beside = "" if len(significant) <= N_NAMED else f" (largest {N_NAMED} of {len(significant)})"
     published = {row["feature"]: row for row in _pick(rows, audit="reward-imprint", metric="beta", spec=PUBLISHED_SPEC)}
     n_changed = sum(_differs(row, published.get(row["feature"])) for row in slopes)
+    told_changed = "1 conclusion differs" if n_changed == 1 else f"{n_changed} conclusions differ"
     what = "the change of the reward" if slopes[0]["slice"] == "post-pre" else "the reward"
     return [
         f"{len(significant)} of {len(slopes)} features move {what} within pairs (Holm p < {SIGNIFICANT}, "
         f"{slopes[0]['n']:,} responses in {slopes[0]['n_clusters']:,} prompts){largest}{beside}; "
-        f"{n_changed} conclusions differ from the pooled regression as published{_caveat(slopes[0])}"
+        f"{told_changed} from the pooled regression as published{_caveat(slopes[0])}"
     ]
 
 

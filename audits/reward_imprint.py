@@ -167,8 +167,9 @@ def _combinations(table: ItemTable, slice_name: str, spec: str) -> tuple[Combina
         return {}, f"{len(used)} rows{groups} are too few for {len(order)} features that vary"
     names = [design.names[k] for k in order]
     found = collinear_columns(design.x[:, order], names, intercept=design.intercept)
-    # What a spec holds equal cannot be left out of it, nor can everything else.
-    return ({}, "") if set(found) & set(held) or set(names) <= {*found, *held} else (found, "")
+    # What a spec holds equal cannot be left out of it, nor can everything beside the length.
+    is_left = set(found).isdisjoint(held) and not set(table.feature_names) <= {*found, table.length_name}
+    return (found, "") if is_left else ({}, "")
 
 
 def _spec_rows(every: ItemTable, table: ItemTable, slice_name: str, spec: str) -> Iterator[dict[str, Any]]:

@@ -12,8 +12,8 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -24,7 +24,8 @@ from datamodules.errors import InputError
 from datamodules.web import Address, TryAgain, Web, WebError, body, opened, persistently
 
 OpenBar = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+LFS_POINTER = "a git-LFS pointer"
+WEB_PAGE = "a web page (HTML)"
 ROOT_FIX = "name another data root with --root"
 
 
@@ -77,6 +78,47 @@ def check_file(path: Path, expected: Expected) -> Arrived | str:
     return Arrived(digests["sha256"].removeprefix("sha256:"), size)
 
 
+def content_instead(path: Path) -> str:
+    """Return what a file holds in place of data, in words; empty where nothing speaks against it."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    if not head:
+        return "an empty file"
+    if head.startswith(b"version https://git-lfs.github.com/spec/"):
+        return LFS_POINTER
+    return WEB_PAGE if head.lstrip().lower().startswith((b"<!doctype html", b"<html")) else ""
+
+
+def lock_in_place(file: BinaryIO, path: Path, *, is_waiting: bool = False) -> bool:
+    """Lock an open file for this process, where the system can; it goes with the file's closing.
+
+    Args:
+        file: What was opened at `path`.
+        path: Its place.
+        is_waiting: Wait for another process that has it.
+
+    Returns:
+        Whether the file still is the one at `path`: who had it before may have renamed or removed it.
+
+    Raises:
+        BlockingIOError: Another process has it, and nobody waits.
+    """
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if is_waiting else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return True  # a file system without locks
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def download(address: Address, target: Path, expected: Expected, web: Web, open_bar: OpenBar) -> Arrived:
     """Download one file, continuing what an earlier attempt left; `target` is replaced once all is verified.
 
@@ -94,25 +136,16 @@ def download(address: Address, target: Path, expected: Expected, web: Web, open_
     part = _Part(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with part.path.open("ab") as file:
-            _require_alone(file, target)
-            while True:
-                was_continued = persistently(lambda: _receive(address, part, file, web, open_bar), address, web)
-                problem = _problem(part.path, expected, address, target)
-                if isinstance(problem, Arrived):
-                    break
-                part.empty(file)
-                if not was_continued:
-                    raise problem
-                web.say(f"  {target.name}: what an earlier attempt left does not fit; starting over")
-            os.fsync(file.fileno())
-        part.finish()
+        with part.held() as file:
+            try:
+                arrived = _complete(address, part, file, expected, web, open_bar)
+            except WebError:
+                part.drop_if_empty(file)
+                raise
+            part.finish(file)
     except OSError as error:
         raise _disk_error(error, target, part.path) from error
-    except WebError:
-        part.drop_if_empty()
-        raise
-    return problem
+    return arrived
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +171,25 @@ class _Part:
     def _state_path(self) -> Path:
         return self.target.with_name(f"{self.target.name}.part.state")
 
+    @contextmanager
+    def held(self) -> Iterator[BinaryIO]:
+        """Open the part for this process alone, where the system can: two would spoil each other's bytes.
+
+        Raises:
+            InputError: Another process has it.
+        """
+        while True:
+            with self.path.open("ab") as file:
+                try:
+                    is_in_place = lock_in_place(file, self.path)
+                except BlockingIOError as error:
+                    found = f"another process that downloads {self.target}"
+                    raise InputError(found, "one at a time", "wait until it is done, then fetch again") from error
+                # What another process gave its name meanwhile is no part any more, and must not be written to.
+                if is_in_place:
+                    yield file
+                    return
+
     def state(self, address: Address) -> _State | None:
         """Return what is there, where it is the beginning of the same address and the server can confirm that."""
         try:
@@ -155,14 +207,38 @@ class _Part:
         file.truncate(0)
         self._state_path.unlink(missing_ok=True)
 
-    def finish(self) -> None:
+    def finish(self, file: BinaryIO) -> None:
+        os.fsync(file.fileno())
+        _close_on_windows(file)
         os.replace(self.path, self.target)
         self._state_path.unlink(missing_ok=True)
 
-    def drop_if_empty(self) -> None:
+    def drop_if_empty(self, file: BinaryIO) -> None:
         if self.path.is_file() and not self.path.stat().st_size:
+            _close_on_windows(file)
             self.path.unlink()
             self._state_path.unlink(missing_ok=True)
+
+
+def _close_on_windows(file: BinaryIO) -> None:
+    # There, what is open can be neither renamed nor removed; elsewhere the lock is kept until that is done.
+    if sys.platform == "win32":
+        file.close()
+
+
+def _complete(
+    address: Address, part: _Part, file: BinaryIO, expected: Expected, web: Web, open_bar: OpenBar
+) -> Arrived:
+    """Bring the part to its full length and verify it, if need be once more from the start."""
+    while True:
+        was_continued = persistently(lambda: _receive(address, part, file, web, open_bar), address, web)
+        try:
+            return _verified(part, expected, address)
+        except WebError:
+            part.empty(file)
+            if not was_continued:
+                raise
+        web.say(f"  {part.target.name}: what an earlier attempt left does not fit; starting over")
 
 
 def _receive(address: Address, part: _Part, file: BinaryIO, web: Web, open_bar: OpenBar) -> bool:
@@ -224,32 +300,35 @@ def _state_of(response: requests.Response, address: Address) -> _State:
         WebError: It is a web page, or packed on the way.
     """
     if "html" in response.headers.get("Content-Type", ""):
-        raise _no_data("a web page (HTML)", address)
+        raise _no_data(WEB_PAGE, address)
     if response.headers.get("Content-Encoding", "identity") not in ("identity", ""):
         raise _no_data(f"a body packed as {response.headers['Content-Encoding']}, which nobody asked for,", address)
     length = response.headers.get("Content-Length", "")
     return _State(address.url, response.headers.get("ETag", ""), int(length) if length.isdecimal() else None)
 
 
-def _problem(path: Path, expected: Expected, address: Address, target: Path) -> Arrived | WebError:
-    """Return what arrived, or the error that says why it is not what was asked for."""
-    with path.open("rb") as file:
-        head = file.read(1024)
-    if head.startswith(LFS_POINTER):
-        return WebError(
-            f"a git-LFS pointer in place of the data at {address.place}",
+def _verified(part: _Part, expected: Expected, address: Address) -> Arrived:
+    """Return what arrived.
+
+    Raises:
+        WebError: It is not what was asked for.
+    """
+    instead = content_instead(part.path)
+    if instead == LFS_POINTER:
+        raise WebError(
+            f"{instead} in place of the data at {address.place}",
             "the data, which the repository keeps in git-LFS",
-            f"clone the repository with git-lfs and copy the file to {target}",
+            f"clone the repository with git-lfs and copy the file to {part.target}",
         )
-    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        return _no_data("a web page (HTML)", address)
-    checked = check_file(path, expected)
+    if instead:
+        raise _no_data(instead, address)
+    checked = check_file(part.path, expected)
     if isinstance(checked, Arrived):
         return checked
     fix = f"fetch again, or set {address.mirror_variable} to a mirror"
     if expected.remedy:
         fix += f", or {expected.remedy}"
-    return WebError(f"{checked}, in what {address.place} sent", "the file that was asked for", fix)
+    raise WebError(f"{checked}, in what {address.place} sent", "the file that was asked for", fix)
 
 
 def _no_data(what: str, address: Address) -> WebError:
@@ -258,21 +337,6 @@ def _no_data(what: str, address: Address) -> WebError:
         "the file's bytes",
         f"check the proxy, a log-in page of the network and {address.mirror_variable}",
     )
-
-
-def _require_alone(file: BinaryIO, target: Path) -> None:
-    """Take the part for this process, where the system can: two that write it would spoil each other's bytes."""
-    if sys.platform == "win32":
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        found = f"another process that downloads {target}"
-        raise InputError(found, "one at a time", "wait until it is done, then fetch again") from error
-    except OSError:
-        return  # a file system without locks
 
 
 def _disk_error(error: OSError, target: Path, part: Path) -> InputError:

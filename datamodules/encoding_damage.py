@@ -19,10 +19,13 @@ _LATIN = (
     rf"(?<!\w)[ÃÄÅ][{_REST}](?=[{_LOWER}])",  # a word's first letter
     "(?<!\\w)Â[\u00a0«»·]",
     "(?<=[0-9])Â[°ºª²³¹]",
+    "(?<=[0-9] )Â[°º]",
+    r"Â°[CF]\b",
+    "ï¿½|ï»¿",  # U+FFFD and the byte order mark
     "â€",  # quotes, dashes, dots, bullets
     "â[‚„†‡ˆ‰Šœžš˜™•][" + _ODD + "’™¬º»]",  # euro and trade marks, arrows, mathematical signs
     f"ðŸ[{_REST}]",  # emoji
-    f"á[º»][{_ODD}]",  # Vietnamese
+    f"á(?!»[¡¿][A-ZÁÉÍÑÓÚ]|»¿)[º»][{_ODD}]",  # Vietnamese, but not « está»¡Qué
     "[Â-ð][\u0080-\u0084\u0086-\u009f]",  # control characters, which nobody types
     f"(?:[Â-ß×][{_REST}]){{3,}}",  # Cyrillic, Greek, Arabic, Hebrew words
     f"(?:[à-ï][{_REST}]{{2}}){{2,}}",  # words of Chinese, Japanese, Korean, Hindi, Thai

@@ -5,8 +5,10 @@ import gzip
 import hashlib
 import json
 import os
+import reprlib
 import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,10 +156,27 @@ def read_json(path: Path, fix: str) -> Any:
         InputError: As `read_text`, or the file is not JSON.
     """
     try:
-        return json.loads(read_text(path, fix))
+        return json.loads(read_text(path, fix), object_pairs_hook=distinct_keys)
     except (ValueError, RecursionError) as error:
-        why = str(error).strip().split("\n")[0][:120]
-        raise InputError(f"{path}, which is not JSON ({why})", "a JSON file", fix) from error
+        raise InputError(f"{path}, which is not JSON ({first_line(error)})", "a JSON file", fix) from error
+
+
+def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of these pairs, for `json`, which would settle a key that occurs twice in favour of the last.
+
+    Raises:
+        ValueError: A key occurs twice.
+    """
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"key {reprlib.repr(twice)} occurs twice in one object")
+    return row
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, cut to a message's length."""
+    return str(error).strip().split("\n")[0][:120]
 
 
 def drop_torn_line(path: Path) -> None:
@@ -200,3 +219,8 @@ def file_digest(path: Path) -> str:
 def digest_of(value: Any) -> str:
     """Return the sha256 of a JSON-able value, independent of key order, as hex."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode("utf-8")).hexdigest()
+
+
+def key_of(text: str) -> int:
+    """Return a 64-bit digest of a text, to count distinct ones: two of a million meet with chance 3e-8."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from datamodules.errors import InputError
-from datamodules.files import MOST_ROW_BYTES, iter_lines, not_utf8, open_bytes
+from datamodules.files import MOST_ROW_BYTES, distinct_keys, first_line, iter_lines, not_utf8, open_bytes
 
 JsonRow = dict[str, Any]
 
@@ -23,7 +23,7 @@ def iter_json_lines(path: Path, fix: str) -> Iterator[JsonRow]:
 
     Raises:
         InputError: No such file, not gzip though named .gz, a row above 16 MiB, not UTF-8, or a line that is not a JSON
-            object (the line is named).
+            object with distinct keys (the line is named).
     """
     for number, line in iter_lines(path, fix):
         if not line.strip():
@@ -32,7 +32,7 @@ def iter_json_lines(path: Path, fix: str) -> Iterator[JsonRow]:
             found = f"{path}, which begins with an array"
             raise InputError(found, "one JSON object a line", f"rename it to .json if it is one JSON array, or {fix}")
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=distinct_keys)
         except (ValueError, RecursionError) as error:
             over = " (an object over several lines?)" if line.strip() == "{" else f" ({first_line(error)})"
             found = f"{path}, line {number}, is not JSON{over}"
@@ -56,7 +56,7 @@ def iter_json_array(path: Path, fix: str) -> Iterator[JsonRow]:
 
     Raises:
         InputError: No such file, not gzip though named .gz, an item above 16 MiB, not UTF-8, or not an array of objects
-            (the item is named, counted from 1).
+            with distinct keys (the item is named, counted from 1).
     """
     with open_bytes(path, fix) as file:
         text = _TextWindow(file, path, fix)
@@ -87,11 +87,6 @@ def read_json_array(path: Path, fix: str) -> list[JsonRow]:
     return list(iter_json_array(path, fix))
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, cut to a message's length."""
-    return str(error).strip().split("\n")[0][:120]
-
-
 class _TextWindow:
     """The part of a text file that is being decoded; what lies behind the position is forgotten."""
 
@@ -100,7 +95,7 @@ class _TextWindow:
         self._path = path
         self._fix = fix
         self._utf8 = codecs.getincrementaldecoder("utf-8-sig")()
-        self._decoder = json.JSONDecoder()
+        self._decoder = json.JSONDecoder(object_pairs_hook=distinct_keys)
         self._text = ""
         self._at = 0
         self._lines = 1
@@ -145,9 +140,10 @@ class _TextWindow:
         while True:
             try:
                 row, self._at = self._decoder.raw_decode(self._text, self._at)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 waiting = len(self._text) - self._at
-                if self._ended or waiting > MOST_ROW_BYTES or isinstance(error, RecursionError):
+                # Only what is not finished may be mended by more text: no key that occurs twice, no endless number.
+                if self._ended or waiting > MOST_ROW_BYTES or not isinstance(error, json.JSONDecodeError):
                     too_long = waiting > MOST_ROW_BYTES and not self._ended
                     size = f"item {number} is above {MOST_ROW_BYTES // 2**20} MiB or "
                     raise self._not_json(f"{size if too_long else ''}{first_line(error)}") from error

@@ -12,10 +12,11 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.batching import LengthGroupedBatches, pad, token_budget_batches
 from datamodules.dialogue import normalise, view_parts
 from datamodules.errors import InputError
+from datamodules.files import key_of
 from datamodules.parts import Part
 from datamodules.portions import portions
 from datamodules.preference_data import PreferenceData
-from datamodules.preference_pairs import PreferencePair, key_of
+from datamodules.preference_pairs import PreferencePair
 from datamodules.tokenise import Tokeniser
 from datamodules.views import ViewRequest
 

@@ -76,11 +76,16 @@ def score_of(value: Any) -> float:
     """Return a cell's score.
 
     Raises:
-        RowError: `score-not-a-number` (None, NaN, infinities, booleans and texts).
+        RowError: `score-not-a-number` (None, NaN, infinities, whole numbers beyond 1e308, booleans and texts).
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    try:
+        score = float(value) if is_number else math.nan
+    except OverflowError:
+        score = math.inf
+    if not math.isfinite(score):
         raise RowError("score-not-a-number")
-    return float(value)
+    return score
 
 
 def strip_alpaca_template(text: str) -> str:

@@ -1,6 +1,5 @@
 """What is a preference pair, and what is unusual about a set of them?"""
 
-import hashlib
 import textwrap
 from array import array
 from collections import Counter
@@ -12,7 +11,7 @@ import numpy as np
 
 from datamodules.dialogue import Dialogue, normalise, view_parts
 from datamodules.encoding_damage import is_damaged
-from datamodules.files import digest_of
+from datamodules.files import digest_of, key_of
 
 SIDES = ("chosen", "rejected", "a", "b")
 
@@ -148,11 +147,6 @@ class _Tally:
 
 def _n_distinct(keys: "array[int]") -> int:
     return len(np.unique(np.frombuffer(keys, dtype=np.uint64)))
-
-
-def key_of(text: str) -> int:
-    """Return a 64-bit digest of a text, to count distinct ones: two of a million meet with chance 3e-8."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big")
 
 
 def cluster_of(dialogue: Dialogue) -> str:

@@ -31,6 +31,7 @@ from datamodules.preference_layouts import (
     string_of,
 )
 from datamodules.preference_pairs import PreferencePair, PreferenceReport, ReportBuilder, cluster_of
+from datamodules.tabular import some_of
 
 __all__ = ["PreferenceData", "PreferencePair", "PreferenceReport", "cluster_of", "read_preferences"]
 
@@ -42,6 +43,8 @@ ROOT_FIX = "set --data.root or IMPRINT_DATA to the folder that holds the data se
 FILE_FIX = f"mend the file, or {ROOT_FIX}"
 NAME_FIX = "mend the file, or name other preference data"
 MOST_FIELDS_TOLD = 20
+# Labels are kept in arrays, whose every cell is as wide as the widest.
+LONGEST_LABEL = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,17 +193,18 @@ def _iter_pairs(
 def _iter_rows(source: _Source) -> Iterator[Row]:
     """Yield the rows of one file, of which at least one must be in a layout that is accepted there."""
     iter_rows = iter_json_array if source.path.suffix == ".json" else iter_json_lines
-    known, fields = False, dict[str, None]()
+    known, fields, n = False, dict[str, None](), 0
     for row in iter_rows(source.path, source.fix):
+        n += 1
         known = known or _layout_of(row, source) is not None
         if not known and len(fields) < MOST_FIELDS_TOLD:
             fields |= dict.fromkeys(row)
         yield row
-    if not known and not fields:
+    if n == 0:
         raise InputError(f"no rows in {source.path}", "at least one pair", source.fix)
     if not known:
         needed = "; or ".join(", ".join(layout.needed) for layout in source.layouts)
-        found = f"the fields {', '.join(sorted(fields)[:MOST_FIELDS_TOLD])} in {source.path}"
+        found = f"{n} rows with the fields {some_of(sorted(fields))} in {source.path}"
         raise InputError(found, f"the fields {needed}", source.fix)
 
 
@@ -235,11 +239,14 @@ def _label(row: Row, field: str) -> str:
         case None:
             return ""
         case int() as number if not isinstance(number, bool):
-            return str(number)
+            label = str(number)
         case str() as text:
-            return string_of(text).strip()
+            label = string_of(text).strip()
         case _:
             raise RowError(f"{field.replace('_', '-')}-not-a-label")
+    if len(label) > LONGEST_LABEL:
+        raise RowError(f"{field.replace('_', '-')}-above-{LONGEST_LABEL}-characters")
+    return label
 
 
 def _require_usable(index: PairIndex, sources: list[_Source], reasons: dict[str, int], n_other_part: int) -> None:

@@ -10,9 +10,8 @@ import numpy as np
 
 from datamodules.encoding_damage import is_damaged
 from datamodules.errors import InputError
-from datamodules.files import is_unicode
-from datamodules.preference_pairs import key_of
-from datamodules.tabular import is_missing, iter_rows, some_of
+from datamodules.files import is_unicode, key_of
+from datamodules.tabular import cell_text, iter_rows, some_of, stated_columns
 from datamodules.text_length import require_length
 
 FIX = "--input"
@@ -38,7 +37,8 @@ class ScoreTexts:
 
     def read(self) -> Iterator[tuple[str, str]]:
         """Yield the id and the text of every row, in order."""
-        for number, row in enumerate(iter_rows(self.path, FIX)):
+        columns = [self.text_column, *([] if self.id_column is None else [self.id_column])]
+        for number, row in enumerate(iter_rows(self.path, FIX, columns)):
             yield (str(number) if self.id_column is None else str(row[self.id_column])), row[self.text_column]
 
 
@@ -52,35 +52,47 @@ def check_texts(path: Path, text_column: str, id_column: str | None) -> ScoreTex
 
     Raises:
         InputError: An unreadable file, a missing column, no rows, a row without a text or with one of more than a
-            million characters, rows without an id, or ids that occur twice; the row is named.
+            million characters, rows without an id, or ids that occur twice or are not Unicode; the row is named.
     """
-    columns = dict[str, None]()
+    stated = stated_columns(path, FIX)
+    columns = dict.fromkeys(stated or ())
     wanted_id = id_column or "text_id"
+    if stated is not None:
+        _require_column(text_column, columns, path, "--text_column")
     keys, n_without_id, n_damaged, n = array("Q"), 0, 0, 0
-    for number, row in enumerate(iter_rows(path, FIX)):
+    for number, row in enumerate(iter_rows(path, FIX, (text_column, wanted_id))):
         n += 1
         columns |= dict.fromkeys(row)
-        _require_column(text_column, row, columns, path, "--text_column")
+        _require_column(text_column, columns, path, "--text_column")
         _require_text(row.get(text_column), number, path)
         n_damaged += is_damaged(row[text_column])
-        n_without_id += is_missing(row.get(wanted_id))
-        keys.append(key_of(str(row.get(wanted_id))))
+        n_without_id += not cell_text(row.get(wanted_id))
+        keys.append(_key_of_id(row.get(wanted_id), number, path))
     if n == 0:
         raise InputError(f"no row in {path}", "at least one text", FIX)
     if id_column is not None:
-        _require_column(id_column, {}, columns, path, "--id_column")
+        _require_column(id_column, columns, path, "--id_column")
     if wanted_id not in columns:
         return ScoreTexts(path, text_column, None, n, n_damaged)
     if n_without_id:
         found = f"{n_without_id} rows without {wanted_id} in {path}"
-        raise InputError(found, "an id in every row, or in none", "--id_column")
+        fix = "fill them, or name another column with --id_column"
+        raise InputError(found, "an id in every row, or no such column", fix)
     if len(np.unique(np.frombuffer(keys, dtype=np.uint64))) < n:
         raise InputError(f"ids that occur twice in column {wanted_id} of {path}", "distinct ids", "--id_column")
     return ScoreTexts(path, text_column, wanted_id, n, n_damaged)
 
 
-def _require_column(name: str, row: dict[str, Any], columns: dict[str, None], path: Path, fix: str) -> None:
-    if name not in row and name not in columns:
+def _key_of_id(value: Any, number: int, path: Path) -> int:
+    text_id = str(value)
+    if not is_unicode(text_id):
+        found = f"half a surrogate pair in the id {text_id[:40]!r} of row {number} of {path}"
+        raise InputError(found, "ids that are Unicode", "mend that id, or name another column with --id_column")
+    return key_of(text_id)
+
+
+def _require_column(name: str, columns: dict[str, None], path: Path, fix: str) -> None:
+    if name not in columns:
         found = f"no column {name} in {path} (its columns: {some_of(list(columns))})"
         raise InputError(found, f"the column {name}", fix)
 

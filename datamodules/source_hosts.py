@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from datamodules.download import Expected
+from datamodules.files import is_unicode
 from datamodules.sources import Source
 from datamodules.web import Address, Web, WebError, body, opened, persistently
 
@@ -129,9 +130,12 @@ def _ask(address: Address, web: Web, accept: str) -> str:
 
 def _listing(address: Address, web: Web, read: Callable[[Any], Listing]) -> Listing:
     try:
-        return read(json.loads(_ask(address, web, "application/json")))
+        listing = read(json.loads(_ask(address, web, "application/json")))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _no_listing(address) from error
+    if not all(is_unicode(text) for text in (listing.revision, *(listing.files or ()))):
+        raise _no_listing(address)
+    return listing
 
 
 def _no_listing(address: Address) -> WebError:

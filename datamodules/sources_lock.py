@@ -1,11 +1,14 @@
 """Which revision was fetched, with which content? What `sources.lock` in a data root holds."""
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from datamodules.download import lock_in_place
 from datamodules.errors import InputError
-from datamodules.files import read_json, write_json
+from datamodules.files import is_unicode, read_json, write_json
 
 LOCK_NAME = "sources.lock"
 FIX = f"mend or delete {LOCK_NAME}; fetch writes it anew"
@@ -40,14 +43,50 @@ def read_lock(root: Path) -> dict[str, LockedSource]:
         return {}
     content = read_json(path, FIX)
     try:
-        return {name: _locked_source(entry) for name, entry in content.items()}
+        return {_text(name): _locked_source(entry) for name, entry in content.items()}
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{path}, which holds something else", "what imprint data fetch writes", FIX) from error
 
 
-def write_lock(root: Path, name: str, entry: LockedSource) -> None:
-    """Put the entry of one data set into the lock of a data root; others stay, also those written meanwhile."""
-    locked = read_lock(root) | {name: entry}
+def change_lock(root: Path, name: str, change: Callable[[LockedSource | None], LockedSource]) -> None:
+    """Change the entry of one data set in the lock of a data root; what other processes write there stays.
+
+    Args:
+        root: The data root; where the change is none, nothing in it is written to.
+        name: The data set.
+        change: Returns the new entry, given the one that is there, which is None where there is none. May be called
+            twice, and may raise: then nothing is changed.
+
+    Raises:
+        InputError: A lock that cannot be read.
+    """
+    before = read_lock(root).get(name)
+    # Nothing new leaves a data root as it is, which may be one that others own.
+    if change(before) == before:
+        return
+    with _held(root):
+        locked = read_lock(root)
+        _write(root, locked | {name: change(locked.get(name))})
+
+
+@contextmanager
+def _held(root: Path) -> Iterator[None]:
+    """Wait until no other process changes the lock, and keep others from it, where the system can."""
+    path = root / f"{LOCK_NAME}.held"
+    while True:
+        with path.open("ab") as file:
+            if not lock_in_place(file, path, is_waiting=True):
+                continue
+            try:
+                yield
+            finally:
+                # Where the system has no locks, another process may have it open or have removed it.
+                with suppress(OSError):
+                    path.unlink()
+            return
+
+
+def _write(root: Path, locked: dict[str, LockedSource]) -> None:
     content = {}
     for key, value in sorted(locked.items()):
         files = {path: asdict(file) for path, file in sorted(value.files.items())}
@@ -56,16 +95,23 @@ def write_lock(root: Path, name: str, entry: LockedSource) -> None:
 
 
 def _locked_source(entry: dict[str, object]) -> LockedSource:
-    repository, revision, files = entry["repository"], entry["revision"], entry["files"]
-    if not (isinstance(repository, str) and isinstance(revision, str) and isinstance(files, dict)):
-        raise TypeError("repository, revision, files")
-    return LockedSource(repository, revision, {path: _locked_file(file) for path, file in files.items()})
+    files = entry["files"]
+    if not isinstance(files, dict):
+        raise TypeError("files")
+    locked = {_text(path): _locked_file(file) for path, file in files.items()}
+    return LockedSource(_text(entry["repository"]), _text(entry["revision"]), locked)
 
 
 def _locked_file(entry: dict[str, object]) -> LockedFile:
-    upstream, sha256, size = entry["upstream"], entry["sha256"], entry["size"]
-    if not (isinstance(upstream, str) and isinstance(sha256, str) and isinstance(size, int)):
-        raise TypeError("upstream, sha256, size")
+    sha256, size = _text(entry["sha256"]), entry["size"]
+    if not isinstance(size, int):
+        raise TypeError("size")
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise ValueError("sha256")
-    return LockedFile(upstream, sha256, size)
+    return LockedFile(_text(entry["upstream"]), sha256, size)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not is_unicode(value):
+        raise TypeError("text")
+    return value

@@ -6,7 +6,9 @@ from typing import Any
 import yaml
 
 from datamodules.errors import InputError
-from datamodules.files import read_text
+from datamodules.files import first_line, is_unicode, read_text
+
+_MOST_DEEP = 50
 
 
 def read_strict_yaml(path: Path, setting: str, fix: str) -> Any:
@@ -19,7 +21,8 @@ def read_strict_yaml(path: Path, setting: str, fix: str) -> Any:
 
     Raises:
         InputError: As `read_text`, an empty file, not YAML, a key that occurs twice, a tag that asks for a Python
-            object, a date that is none, or nesting without end (the line is named where it is known).
+            object, a date that is none, an endless number, half a surrogate pair, or nesting without end (the line is
+            named where it is known).
     """
     text = read_text(path, setting)
     try:
@@ -29,16 +32,44 @@ def read_strict_yaml(path: Path, setting: str, fix: str) -> Any:
         line = f", line {mark.line + 1}," if mark else ""
         what = " ".join(str(getattr(error, "problem", None) or error).split())
         raise InputError(f"{path}{line} that is not YAML ({what})", "a YAML file of plain values", fix) from error
-    except (ValueError, RecursionError) as error:
-        what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise InputError(f"{path} that is not YAML ({what})", "a YAML file of plain values", fix) from error
+    except ValueError as error:
+        raise InputError(
+            f"{path} that is not YAML ({first_line(error)})", "a YAML file of plain values", fix
+        ) from error
     if data is None:
         raise InputError(f"nothing in {path}", "a YAML file with content", fix)
     return data
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that occurs twice, which YAML would settle silently in favour of the last."""
+    """Refuses what YAML allows and nothing here means.
+
+    A key that occurs twice (YAML settles it silently in favour of the last), half a surrogate pair in a string,
+    a whole number that no setting can be, nesting without end.
+    """
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._depth += 1
+        if self._depth > _MOST_DEEP:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "nested too deeply", mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        text = super().construct_scalar(node)
+        if not is_unicode(text):
+            raise yaml.constructor.ConstructorError(None, None, "half a surrogate pair", node.start_mark)
+        return text
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        number = int(super().construct_yaml_int(node))
+        if number.bit_length() > 63:
+            raise yaml.constructor.ConstructorError(None, None, "a number beyond 64 bits", node.start_mark)
+        return number
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -47,3 +78,6 @@ class _StrictLoader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key.value} occurs twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)

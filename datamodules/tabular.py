@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datamodules.errors import InputError
-from datamodules.files import is_unicode, iter_lines, require_file
+from datamodules.files import first_line, is_unicode, iter_lines, require_file
 from datamodules.json_rows import iter_json_array, iter_json_lines, read_json_array, read_json_lines
 from datamodules.text_length import MAX_CHARACTERS
 
@@ -61,7 +61,7 @@ def read_table_file(path: Path, fix: str) -> Table:
     Raises:
         InputError: No such file, another ending, not UTF-8, or not in its format (the line is named).
     """
-    match path.name.removesuffix(".gz").rpartition(".")[2]:
+    match _ending(path):
         case "csv":
             return read_csv(path, fix)
         case "jsonl":
@@ -91,12 +91,7 @@ def read_jsonl(path: Path, fix: str) -> Table:
 
 def read_parquet(path: Path, fix: str) -> Table:
     """Read a parquet file."""
-    try:
-        # Not pq.read_table, which takes folders named like "a=b" above the file for columns.
-        table = pq.ParquetFile(require_file(path, fix)).read()
-    except (pa.ArrowException, OSError) as error:
-        raise _not_parquet(path, fix, error) from error
-    return Table(path, tuple(table.column_names), tuple(table.to_pylist()))
+    return Table(path, _parquet_columns(path, fix), tuple(_iter_parquet(path, fix, None)))
 
 
 def is_missing(value: Any) -> bool:
@@ -109,13 +104,33 @@ def cell_text(value: Any) -> str:
     return "" if is_missing(value) else str(value).strip()
 
 
-def iter_rows(path: Path, fix: str) -> Iterator[dict[str, Any]]:
+def stated_columns(path: Path, fix: str) -> tuple[str, ...] | None:
+    """Return the column names that a csv or parquet file states ahead of its rows; None for JSON, which states none.
+
+    Raises:
+        InputError: As `read_table_file`, of what comes before the rows.
+    """
+    match _ending(path):
+        case "csv":
+            return tuple(next(_iter_cells(path, fix, delimiter=",", quoting=csv.QUOTE_MINIMAL)))
+        case "parquet":
+            return _parquet_columns(path, fix)
+        case _:
+            return None
+
+
+def iter_rows(path: Path, fix: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
     """Yield the rows of a file as `read_table_file` reads them, one at a time.
+
+    Args:
+        path: The file.
+        fix: The setting that names the file.
+        columns: Columns that are needed: others of a parquet file are not decoded. Default all.
 
     Raises:
         InputError: As `read_table_file`, when the row is reached.
     """
-    match path.name.removesuffix(".gz").rpartition(".")[2]:
+    match _ending(path):
         case "csv":
             cells = _iter_cells(path, fix, delimiter=",", quoting=csv.QUOTE_MINIMAL)
             header = next(cells)
@@ -125,21 +140,56 @@ def iter_rows(path: Path, fix: str) -> Iterator[dict[str, Any]]:
         case "json":
             yield from iter_json_array(path, fix)
         case "parquet":
-            yield from _iter_parquet(path, fix)
+            yield from _iter_parquet(path, fix, columns)
         case _:
             raise _unknown_ending(path, fix)
 
 
-def _iter_parquet(path: Path, fix: str) -> Iterator[dict[str, Any]]:
+def _ending(path: Path) -> str:
+    return path.name.removesuffix(".gz").rpartition(".")[2]
+
+
+def _iter_parquet(path: Path, fix: str, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+    names = [name for name in _parquet_columns(path, fix) if columns is None or name in columns]
     try:
-        for batch in pq.ParquetFile(require_file(path, fix)).iter_batches(batch_size=1_000):
-            yield from batch.to_pylist()
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=1_000, columns=names):
+            # By name: asked for `a`, pyarrow gives `a.b` too.
+            cells = {name: _cells_of(batch.column(name), name, path, fix) for name in names}
+            for k in range(batch.num_rows):
+                yield {name: column[k] for name, column in cells.items()}
     except (pa.ArrowException, OSError) as error:
         raise _not_parquet(path, fix, error) from error
 
 
+def _cells_of(column: pa.Array, name: str, path: Path, fix: str) -> list[Any]:
+    """Turn a column into what Python can hold: no date after the year 9999, no bytes as text."""
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError) as error:
+        found = f"a value in column {some_of([name])} of {path} that cannot be read ({first_line(error)})"
+        raise InputError(
+            found, "UTF-8 texts, and times up to the year 9999", f"mend or drop that column, or {fix}"
+        ) from error
+
+
+def _parquet_columns(path: Path, fix: str) -> tuple[str, ...]:
+    """Return the names of the columns, each of which must occur only once."""
+    try:
+        # Not pq.read_table, which takes folders named like "a=b" above the file for columns.
+        names = tuple(pq.ParquetFile(require_file(path, fix)).schema_arrow.names)
+    except (pa.ArrowException, OSError) as error:
+        raise _not_parquet(path, fix, error) from error
+    _require_distinct(names, path, fix)
+    return names
+
+
+def _require_distinct(names: Sequence[str], path: Path, fix: str) -> None:
+    if len(set(names)) < len(names):
+        raise InputError(f"a column name twice in {path} ({some_of(names)})", "distinct column names", fix)
+
+
 def _not_parquet(path: Path, fix: str, error: Exception) -> InputError:
-    return InputError(f"{path}, which is not a parquet file ({error})", "a parquet file", fix)
+    return InputError(f"{path}, which is not a parquet file ({first_line(error)})", "a parquet file", fix)
 
 
 def _unknown_ending(path: Path, fix: str) -> InputError:
@@ -163,9 +213,10 @@ def _iter_cells(path: Path, fix: str, delimiter: str, quoting: Literal[0, 3]) ->
         for cells in reader:
             if not header:
                 header = [cell.strip() for cell in cells]
-                if len(set(header)) < len(header):
-                    found = f"a column name twice in {path} ({some_of(header)})"
-                    raise InputError(found, "distinct column names", fix)
+                if not any(header):
+                    found = f"a first line without a column name in {path}"
+                    raise InputError(found, "a first line with column names", f"remove that line, or {fix}")
+                _require_distinct(header, path, fix)
                 yield header
             elif cells or len(header) == 1:
                 # In a file of one column a blank line is an empty cell.

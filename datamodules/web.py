@@ -131,7 +131,7 @@ def persistently(attempt: Callable[[], Result], address: Address, web: Web) -> R
             if failure.after is not None:
                 pause = failure.after
             limit = min(patience.connections, patience.attempts) if failure.is_unreachable else patience.attempts
-            if number == limit or pause > patience.longest_wait:
+            if number >= limit or pause > patience.longest_wait:
                 raise _given_up(failure, number, address) from failure
             web.say(f"  {address.host}: {failure.reason}; try {number + 1} of {limit} in {pause:.1f} s")
             web.sleep(pause)

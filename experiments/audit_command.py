@@ -92,7 +92,7 @@ def _audit_file(settings: Any) -> int:
     device = accelerator_device("auto")
     model = load_classifier(settings.checkpoint).to(device)
     weights = weights_digest(model.state_dict())
-    calibration = find_thresholds(settings.checkpoint, weights, model.labels, settings.thresholds)
+    calibration = find_thresholds(settings.checkpoint, weights, model, settings.thresholds)
     tokeniser, labels = model.tokeniser, model.labels
     setup = build_setup(config.audit, preferences, tokeniser, labels, config.run.cache_dir, device, progress)
     record = CheckpointRecord(weights, None, None)

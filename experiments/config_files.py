@@ -3,6 +3,7 @@
 Precedence: defaults < files left to right < flags, wherever the flags stand on the line.
 """
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -56,25 +57,37 @@ def config_files_first(arguments: Sequence[str], kind: type[Any]) -> list[str]:
         else:
             rest.append(argument)
             continue
-        check_file(Path(value), kind)
+        check_file(Path(value), kind, CONFIG_FIX)
         files += ["--config", value]
     return files + rest
 
 
-def check_file(path: Path, kind: type[Any]) -> None:
-    """Raise InputError unless `path` is a YAML mapping with known sections and settings."""
-    content = read_strict_yaml(path, CONFIG_FIX, f"edit {path}")
+def check_file(path: Path, kind: type[Any], setting: str) -> None:
+    """Check a config file.
+
+    Args:
+        path: The file.
+        kind: The config.
+        setting: The setting that names the file.
+
+    Raises:
+        InputError: Not a YAML mapping with known sections and settings.
+    """
+    if path.suffix == ".gz":
+        raise InputError(f"{path}, which is packed", "a YAML file", f"unpack it, or {setting}")
+    content = read_strict_yaml(path, setting, f"edit {path}")
     known: dict[str, Any] = {field.name: field.type for field in fields(kind)}
     needed = f"sections {', '.join(known)}"
     if not isinstance(content, dict):
-        raise InputError(f"{path}, which holds no mapping", needed, CONFIG_FIX)
+        raise InputError(f"{path}, which holds no mapping", needed, f"edit {path}")
     for section, settings in content.items():
         if section not in known:
             raise InputError(f"section {section!r} in {path}", needed, f"edit {path}")
         if not is_dataclass(known[section]):
             continue
         if not isinstance(settings, dict):
-            found = f"section {section} in {path}, which holds {'nothing' if settings is None else repr(settings)[:60]}"
+            held = "nothing" if settings is None else reprlib.repr(settings)[:60]
+            found = f"section {section} in {path}, which holds {held}"
             raise InputError(found, "settings, indented below it", f"edit {path}")
         names = {field.name for field in fields(known[section])}
         for name in settings:

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import requests
 from rich.console import Console
 from rich.table import Column, Table
 
-from datamodules.download import ROOT_FIX, Arrived, Expected, check_file, download
+from datamodules.download import ROOT_FIX, Arrived, Expected, check_file, content_instead, download
 from datamodules.errors import InputError
 from datamodules.source_hosts import BASES, TITLES, file_address, list_files, locate
 from datamodules.sources import SOURCES, Source, SourceFile, Split, files_of_split, source_named
-from datamodules.sources_lock import LOCK_NAME, LockedFile, LockedSource, read_lock, write_lock
+from datamodules.sources_lock import LOCK_NAME, LockedFile, LockedSource, change_lock, read_lock
 from datamodules.web import Patience, Web, WebError
 from experiments.parsing import command_parser
 from train.config import DataConfig
@@ -22,9 +23,11 @@ from train.progress import Progress
 PATIENCE = Patience()
 DESCRIPTION = f"""Download a published data set into the data root and verify it; without a name, list what can be
 fetched. The first fetch writes revision and sha256 of every file to {LOCK_NAME} in the data root; later ones hold to
-it. What is there is not downloaded again, what broke off is continued. Environment: HTTPS_PROXY, HTTP_PROXY, NO_PROXY;
-mirrors in {", ".join(BASES)}; tokens in HF_TOKEN (for the hub or HF_ENDPOINT) and GITHUB_TOKEN (for GitHub only)."""
+it. What is there is not downloaded again, what broke off is continued. A file brought by hand is verified like any
+other, or taken as it is where nobody states its digest. Environment: HTTPS_PROXY, HTTP_PROXY, NO_PROXY; mirrors in
+{", ".join(BASES)}; tokens in HF_TOKEN (for the hub or HF_ENDPOINT) and GITHUB_TOKEN (for GitHub only)."""
 UPDATE = "take what upstream has now with --update"
+UNKNOWN = "nobody states what it should be"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +104,19 @@ def _fetch(
 ) -> None:
     try:
         plan = _plan(source, files, root, is_update, web)
-        to_come = [item for item in plan.items if not _is_there(item, plan)]
+        there = {item.file.path: _verify_present(item, plan) for item in plan.items}
         at = f", revision {plan.revision}" if plan.revision else ""
         console.print(f"{source.name}: {origin_of(source)}{at}", markup=False, soft_wrap=True)
         done: dict[str, LockedFile] = {}
         for item in plan.items:
-            arrived = _arrive(item, plan, web, progress) if item in to_come else check_file(item.target, Expected())
-            assert isinstance(arrived, Arrived)
+            arrived = there[item.file.path] or _arrive(item, plan, web, progress)
             done[item.file.path] = LockedFile(item.upstream, arrived.sha256, arrived.size)
             # An update changes the revision of all files at once: half of it must not look like all.
             if not is_update or len(done) == len(plan.items):
-                _lock(plan, done)
-            what = "downloaded" if item in to_come else "was there"
+                change_lock(root, source.name, partial(_merged, plan, done))
+            what = "downloaded" if there[item.file.path] is None else "was there"
+            if what == "was there" and not item.expected.digest:
+                what += f"; {UNKNOWN}: taken as it is, and held to from now on"
             line = f"  {item.file.path}  {arrived.size:,} bytes  sha256 {arrived.sha256}  {what}"
             console.print(line, markup=False, soft_wrap=True)
     except WebError as error:
@@ -145,6 +149,9 @@ def _plan(source: Source, files: tuple[SourceFile, ...], root: Path, is_update: 
         listing = None
     else:
         answer = list_files(source, revision, web)
+        if locked is not None and answer.revision != revision:
+            found = f"revision {answer.revision!r} where {root / LOCK_NAME} states {revision!r}"
+            raise InputError(found, "one revision for all files of a data set", UPDATE)
         revision, listing = answer.revision, answer.files
     items = []
     for file, (upstream, expected) in zip(files, known, strict=True):
@@ -170,30 +177,42 @@ def _known(file: SourceFile, locked: LockedSource | None, root: Path) -> tuple[s
     return file.upstream, None
 
 
-def _is_there(item: Item, plan: Plan) -> bool:
-    """Tell whether a file is there as it must be.
+def _verify_present(item: Item, plan: Plan) -> Arrived | None:
+    """Return the file that is there; None where it is to be downloaded.
 
     Raises:
         InputError: Another file has its place, which fetch did not put there.
     """
     if not item.target.exists():
-        return False
+        return None
     if not item.target.is_file():
         raise InputError(f"a folder at {item.target}", "a place for a file", "move it away")
-    is_known = bool(item.expected.digest)
-    checked = check_file(item.target, item.expected) if is_known else "nothing says what it should be"
+    checked = _check_present(item, plan)
     if isinstance(checked, Arrived):
-        return True
-    if plan.is_update and _is_own(item, plan.before):
-        return False
+        return checked
+    if plan.is_update and _is_as_locked(item, plan.before):
+        return None
     fix = "move it away, then fetch again"
     if item.expected.remedy:
         fix += f", or {item.expected.remedy}"
+    if checked == UNKNOWN and (plan.before is None or item.file.path not in plan.before.files):
+        fix += ", or leave out --update, which takes it as it is"
     raise InputError(f"{item.target}: {checked}", "the file that fetch downloads", fix)
 
 
-def _is_own(item: Item, before: LockedSource | None) -> bool:
-    """Tell whether an earlier fetch put the file there and nobody changed it since."""
+def _check_present(item: Item, plan: Plan) -> Arrived | str:
+    """Return a file's sha256 and size, or what speaks against it, in words."""
+    if item.expected.digest:
+        return check_file(item.target, item.expected)
+    # An update asks for what upstream has now, and nothing says that this is it.
+    if plan.is_update:
+        return UNKNOWN
+    instead = content_instead(item.target)
+    return f"{instead} in place of the data" if instead else check_file(item.target, item.expected)
+
+
+def _is_as_locked(item: Item, before: LockedSource | None) -> bool:
+    """Tell whether an earlier fetch put the file there and nobody changed it since; reads it whole."""
     entry = before.files.get(item.file.path) if before is not None else None
     if entry is None:
         return False
@@ -207,12 +226,25 @@ def _arrive(item: Item, plan: Plan, web: Web, progress: Progress) -> Arrived:
     return download(address, item.target, item.expected, web, progress.bar)
 
 
-def _lock(plan: Plan, done: dict[str, LockedFile]) -> None:
-    kept = plan.before.files if plan.before is not None and not plan.is_update else {}
-    entry = LockedSource(plan.source.repository, plan.revision, {**kept, **done})
-    # Nothing new leaves a data root as it is, which may be one that others own.
-    if entry != plan.before:
-        write_lock(plan.root, plan.source.name, entry)
+def _merged(plan: Plan, done: dict[str, LockedFile], current: LockedSource | None) -> LockedSource:
+    """Return what the lock is to hold, given what it holds now: another fetch may have written it meanwhile.
+
+    Raises:
+        InputError: That one fetched another revision, or another content of the same file.
+    """
+    name, revision = plan.source.name, plan.revision
+    if current is None or (plan.is_update and current == plan.before):
+        return LockedSource(plan.source.repository, revision, done)
+    differing = [path for path, file in done.items() if current.files.get(path, file) != file]
+    is_same_revision = (current.repository, current.revision) == (plan.source.repository, revision)
+    if differing or not is_same_revision:
+        what = f"with another {differing[0]}" if is_same_revision else f"at {current.revision}, here {revision}"
+        raise InputError(
+            f"that another fetch wrote {plan.root / LOCK_NAME} meanwhile: {name} {what}",
+            "one revision for all files of a data set",
+            f"fetch again{' with --update' if plan.is_update else ''}, one at a time",
+        )
+    return LockedSource(current.repository, revision, {**current.files, **done})
 
 
 def _print_terms(source: Source, console: Console) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 from rich.console import Console
 
 from datamodules.errors import InputError
-from experiments.parsing import add_config_sections, command_parser, config_from, files_first
+from experiments.config_files import add_sections, check_file, config_files_first, config_of
+from experiments.parsing import command_parser
 from experiments.summary import print_fit_summary
-from train.config import config_to_dict
+from train.config import Config, config_to_dict
 from train.fit import fit
 from train.resume import changed_settings
 from train.run_directory import RunDirectory
@@ -22,21 +23,22 @@ def run_fit(arguments: Sequence[str]) -> int:
         "Train a value classifier and audit preference data with every checkpoint.",
         usage="imprint fit [--config FILE ...] [--SECTION.SETTING VALUE ...] [--resume RUN_DIR [--fork]]",
     )
-    add_config_sections(parser)
+    add_sections(parser, Config, {})
     parser.add_argument("--resume", type=Path | None, default=None, help="Run directory to go on with, in place")
     parser.add_argument(
         "--fork", action="store_true", help="Resume in a new run directory (see --run.*); the old one stays as it is"
     )
-    arguments = files_first(arguments)
+    arguments = config_files_first(arguments, Config)
     settings = parser.parse_args(arguments)
     resume, fork = settings.resume, settings.fork
     if fork and resume is None:
         raise InputError("--fork alone", "a run directory to go on with", "--resume RUN_DIR")
     if resume is not None:
         run = RunDirectory.open(resume)
+        check_file(run.config_file, Config, "--resume")
         # The run's own settings come first, so that files and flags of this call win.
         arguments = ["--config", str(run.config_file), *arguments]
-    config = config_from(parser, parser.parse_args(arguments))
+    config = config_of(parser, parser.parse_args(arguments), Config)
     if resume is not None:
         for line in changed_settings(run, config_to_dict(config)):
             print(f"changed on resume: {line}", file=sys.stderr)

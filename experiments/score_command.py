@@ -54,7 +54,7 @@ def run_score(arguments: Sequence[str]) -> int:
     progress = Progress()
     model = load_classifier(settings.checkpoint).to(default_device())
     weights = weights_digest(model.state_dict())
-    calibration = find_thresholds(settings.checkpoint, weights, model.labels, settings.thresholds)
+    calibration = find_thresholds(settings.checkpoint, weights, model, settings.thresholds)
     texts = check_texts(settings.input, settings.text_column, settings.id_column)
     origin = {"weights": weights, "calibration": json.dumps(calibration.to_json()), "taxonomy": model.taxonomy.digest}
     with progress.bar(f"scoring {texts.path.name}", texts.n, "texts") as advance, whole_file(settings.output) as part:

@@ -1,6 +1,7 @@
 """Are the numbers of a thresholds file sound? A user may have edited them."""
 
 import math
+import reprlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,10 +52,10 @@ def checked_numbers(value: Any, source: str) -> CheckedNumbers:
     if not entries or not all(isinstance(flag, bool) for flag in flags.values()):
         raise bad_file(f"{source}, with {len(entries)} labels and flags {flags}")
     for label, temperature, threshold in zip(entries, temperatures, thresholds, strict=True):
-        if not _is_number(temperature) or not 0 < temperature < math.inf:
-            raise bad_file(f"temperature {temperature!r} of {label} in {source}")
-        if not _is_number(threshold) or not 0 <= threshold <= 1:
-            raise bad_file(f"threshold {threshold!r} of {label} in {source}")
+        if not 0 < _number(temperature) < math.inf:
+            raise bad_file(f"temperature {reprlib.repr(temperature)} of {label} in {source}")
+        if not 0 <= _number(threshold) <= 1:
+            raise bad_file(f"threshold {reprlib.repr(threshold)} of {label} in {source}")
     if flags["softmax"] and len(set(temperatures)) > 1:
         raise bad_file(f"different temperatures in {source}, marked softmax, where all labels share one")
     return CheckedNumbers(tuple(entries), tuple(map(float, temperatures)), tuple(map(float, thresholds)), flags, notes)
@@ -66,5 +67,11 @@ def bad_file(found: str) -> InputError:
     return InputError(found, needed, "correct the file, or pass another with --thresholds")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number(value: Any) -> float:
+    """Return a number as float, infinite where none holds it; NaN for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value > 0 or -1)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from datamodules.errors import InputError
+from datamodules.files import first_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def check_progress(checkpoint: Mapping[str, Any], parameters: Sequence[torch.Ten
     try:
         states = checkpoint["optimizer_states"][0]["state"]
         fits = all(
-            states[i][name].shape == parameter.shape
+            _is_dense(states[i][name]) and states[i][name].shape == parameter.shape
             for i, parameter in enumerate(parameters)
             for name in ("exp_avg", "exp_avg_sq")
         )
@@ -124,6 +125,8 @@ def check_weights(
         tensor, shape = weights[name], tuple(expected[name].shape)
         if not isinstance(tensor, torch.Tensor):
             problems.append(f"{name} is a {type(tensor).__name__}")
+        elif not _is_dense(tensor):
+            problems.append(f"{name} is not a dense tensor")
         elif tuple(tensor.shape) != shape:
             problems.append(f"{name} is {list(tensor.shape)}, not {list(shape)}")
     if problems:
@@ -133,6 +136,10 @@ def check_weights(
     if bad:
         found = f"{path}, with weights that are not finite ({_listed(bad)}): training had diverged"
         raise InputError(found, "finite weights", f"take an earlier checkpoint, or train with a lower rate; {fix}")
+
+
+def _is_dense(tensor: torch.Tensor) -> bool:
+    return tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_quantized
 
 
 def _unpacked(path: Path, fix: str, needed: str) -> Any:
@@ -156,11 +163,9 @@ def _unpacked(path: Path, fix: str, needed: str) -> Any:
 
 def _reason(error: Exception) -> str:
     """Say in few words why torch did not load an archive; its own message tells how to run what is inside."""
-    text = str(error).strip()
-    if named := re.search(r"GLOBAL (\S+)", text):
+    if named := re.search(r"GLOBAL (\S+)", str(error)):
         return f"which holds more than tensors and plain values ({named[1]}); not loaded, as that could run code"
-    first_line = text.splitlines()[0][:120] if text else type(error).__name__
-    return f"which does not load as a torch checkpoint ({first_line})"
+    return f"which does not load as a torch checkpoint ({first_line(error) or type(error).__name__})"
 
 
 def _listed(names: list[str]) -> str:

@@ -238,7 +238,7 @@ class CheckpointQueue:
         """Read the thresholds of a checkpoint (a user may have edited them), or fit and write them."""
         path = self._run.thresholds_file(weights)
         if path.is_file():
-            return read_thresholds(path, weights, model.labels)
+            return read_thresholds(path, weights, model)
         val = self._val()
         logits = score_split(model, val, self.precision, self._token_budget)
         calibration = calibrate(model, logits, val.targets)
@@ -250,7 +250,7 @@ class CheckpointQueue:
         with writing(path, then):
             write_thresholds(path, weights, calibration)
         # As the next process will read it: the audit key must not depend on who fitted it.
-        return read_thresholds(path, weights, model.labels)
+        return read_thresholds(path, weights, model)
 
 
 def unfinished(ledger: Ledger, pending_only: bool) -> list[SeenCheckpoint]:

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import yaml
-
 from datamodules.errors import InputError
 from datamodules.splits import Splits
+from datamodules.strict_yaml import read_strict_yaml
 from models.classifier import ValueClassifier, read_checkpoint
 from train.run_directory import RunDirectory
 
@@ -53,7 +52,7 @@ def check_same_run(run: RunDirectory, model: ValueClassifier, splits: Splits, ma
 
 def changed_settings(run: RunDirectory, config: dict[str, Any]) -> list[str]:
     """Lines `section.field: old -> new` for every setting that differs from the run's config.yaml."""
-    old = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))
+    old = read_strict_yaml(run.config_file, "--resume", f"edit {run.config_file}")
     lines = []
     for section, fields in config.items():
         before = old.get(section) or {}

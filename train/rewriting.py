@@ -95,7 +95,6 @@ def _gated(
     first: dict[Key, Rewrite] = {}
     for rewrite in made.items:
         first.setdefault((rewrite.pair_id, rewrite.side), rewrite)
-    left_out["further-variant"] += len(made.items) - len(first)
     encoder = load_pretrained(BUNDLED)
     originals, rewritten = [responses[key] for key in first], [rewrite.text for rewrite in first.values()]
     with progress.bar("comparing rewrites", 0, "windows") as advance:

@@ -10,6 +10,7 @@ from typing import Any
 from datamodules.errors import InputError
 from datamodules.files import digest_of, read_json, write_json
 from models.calibration import Calibration
+from models.classifier import ValueClassifier
 
 FIX = "--thresholds, or delete that file and fit them with `imprint audit RUN_DIR --pending`"
 EDITED = "edited by hand after they were fitted"
@@ -22,17 +23,18 @@ def write_thresholds(path: Path, weights: str, calibration: Calibration) -> None
     write_json(path, {"weights": weights, **content, "digest": _numbers_digest(content)})
 
 
-def read_thresholds(path: Path, weights: str, labels: tuple[str, ...]) -> Calibration:
+def read_thresholds(path: Path, weights: str, model: ValueClassifier) -> Calibration:
     """Read a calibration and check that it fits a checkpoint; numbers that were changed since are told in its notes.
 
     Args:
         path: The JSON file.
         weights: Digest of the checkpoint's weights.
-        labels: Labels of the checkpoint.
+        model: The classifier of the checkpoint; its labels and its kind of head are no numbers to edit.
 
     Raises:
-        InputError: Missing or broken file, other labels or other weights.
+        InputError: Missing or broken file, other labels, another kind of head or other weights.
     """
+    labels = model.labels
     content = read_json(path, FIX)
     parts = content if isinstance(content, dict) else {}
     owner, written = parts.pop("weights", None), parts.pop("digest", None)
@@ -42,10 +44,21 @@ def read_thresholds(path: Path, weights: str, labels: tuple[str, ...]) -> Calibr
     if owner != weights:
         found = f"thresholds of weights {str(owner)[:8]} in {path}"
         raise InputError(found, f"thresholds of weights {weights[:8]}", FIX)
+    _require_head(calibration, model, path)
     # The audit's meta data hold the notes, so that nobody takes changed numbers for fitted ones.
     if written is not None and written != _numbers_digest(calibration.to_json()):
         calibration = replace(calibration, notes=(*calibration.notes, EDITED))
     return calibration.reordered(labels)
+
+
+def _require_head(calibration: Calibration, model: ValueClassifier, path: Path) -> None:
+    for name, said, true in (
+        ("signed", calibration.signed, model.taxonomy.signed),
+        ("softmax", calibration.softmax, model.softmax),
+    ):
+        if said != true:
+            needed = f"{name} {str(true).lower()}, as the model was trained"
+            raise InputError(f"{name} {str(said).lower()} in {path}", needed, f"set it back, or {FIX}")
 
 
 def _numbers_digest(content: dict[str, Any]) -> str:
@@ -58,7 +71,7 @@ def _listed(labels: tuple[str, ...]) -> str:
     return ", ".join(labels[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def find_thresholds(checkpoint: Path, weights: str, labels: tuple[str, ...], given: Path | None) -> Calibration:
+def find_thresholds(checkpoint: Path, weights: str, model: ValueClassifier, given: Path | None) -> Calibration:
     """Find the calibration of a checkpoint file: `given`, or in the run directory that the file lies in.
 
     Raises:
@@ -68,4 +81,4 @@ def find_thresholds(checkpoint: Path, weights: str, labels: tuple[str, ...], giv
     if not path.is_file():
         found = f"no thresholds of checkpoint {weights[:8]} at {path}"
         raise InputError(found, "the temperatures and thresholds that were fitted for these weights", FIX)
-    return read_thresholds(path, weights, labels)
+    return read_thresholds(path, weights, model)

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from errno import ENOSPC
+from errno import ENOLCK, ENOSPC
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
@@ -22,6 +22,7 @@ from urllib.parse import unquote
 import pytest
 import requests
 
+import datamodules.download
 import experiments.fetch_command
 from datamodules.annotations import read_annotations
 from datamodules.download import Expected, download
@@ -35,6 +36,7 @@ from experiments.cli import main
 DATA = random.Random(1).randbytes(300_000)
 HALF = len(DATA) // 2
 OLD, NEW = "a" * 40, "b" * 40
+HALF_A_CHARACTER = rb'{"tree": [{"path": "\ud800/trustworthy_data.jsonl", "type": "blob", "sha": "0", "size": 1}]}'
 QUICK = Patience(attempts=3, connections=2, first_wait=0.01, longest_wait=60.0, connect=2.0, stall=0.2)
 Answer = Callable[["Handler", bytes], None]
 
@@ -337,9 +339,10 @@ def test_another_length_is_no_file(get, site):
         ),
         (b"\n<!DOCTYPE html><p>Log in", serve, r"a web page \(HTML\) in place of .*a log-in page of the network"),
         (b"<p>Log in", with_headers(Content_Type="text/html"), r"a web page \(HTML\) in place of the data at .*/f"),
+        (b"", serve, r"an empty file in place of the data at .*/f"),
         (gzip.compress(b"a"), with_headers(Content_Encoding="gzip"), r"a body packed as gzip, which nobody asked for"),
     ],
-    ids=["LFS pointer", "HTML", "HTML type", "packed"],
+    ids=["LFS pointer", "HTML", "HTML type", "empty", "packed"],
 )
 def test_something_else_than_data_is_recognised(get, site, content, answer, pattern):
     site.files["/f"] = content
@@ -470,6 +473,69 @@ def test_two_processes_do_not_write_one_file(get, site):
     with get.part.open("ab") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         get.fails(r"another process that downloads .*data/f; needed one at a time", 0, kind=InputError)
+    assert get() == DATA
+
+
+def test_what_another_process_finished_just_now_is_not_spoilt(get, site, monkeypatch):
+    lock, bars = fcntl.flock, []
+
+    @contextmanager
+    def bar(*_: object) -> Iterator[Callable[[int], None]]:
+        bars.append(get.target.read_bytes() == DATA)
+        yield lambda n: None
+
+    def late(file, how) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        # Between opening the part and locking it: the other one gives that very file its name.
+        get()
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert get(bar=bar) == DATA
+    assert bars == [True]
+    assert site.paths == ["/f", "/f"]
+
+
+def is_locked(path: Path) -> bool:
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_a_part_is_held_until_it_has_its_name(get, monkeypatch):
+    rename, held = os.replace, []
+
+    def replace(source: Path, target: Path) -> None:
+        held.append(is_locked(Path(source)))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    get()
+    assert held == [True]
+
+
+def test_a_part_is_held_until_it_is_thrown_away(get, site, monkeypatch):
+    unlink, held = Path.unlink, []
+
+    def drop(path: Path, missing_ok: bool = False) -> None:
+        if path == get.part:
+            held.append(is_locked(path))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", drop)
+    site.scripts["/f"] = [status(404)]
+    get.fails("HTTP 404", 1)
+    assert held == [True]
+
+
+def test_without_locks_a_file_arrives(get, monkeypatch):
+    def none(*_: object) -> None:
+        raise OSError(ENOLCK, os.strerror(ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", none)
     assert get() == DATA
 
 
@@ -660,6 +726,19 @@ def test_later_fetches_hold_to_the_first(site, upstream, tmp_path, capsys):
     assert len(site.asked) == 1
 
 
+def test_a_server_that_answers_another_revision_than_locked(site, upstream, tmp_path, capsys):
+    put_dialogues(upstream, OLD)
+    assert fetch(tmp_path, "hh-rlhf", "--split", "test") == 0
+    lock = (tmp_path / "sources.lock").read_text()
+    listing = f"/api/datasets/Anthropic/hh-rlhf/revision/{OLD}?blobs=true"
+    site.files[listing] = site.files[listing].replace(OLD.encode(), NEW.encode())
+    site.asked.clear()
+    pattern = rf"revision '{NEW}' where .*sources\.lock states '{OLD}'; .*fix: take what upstream has now with --update"
+    fails(capsys, fetch(tmp_path, "hh-rlhf", "--split", "train"), pattern)
+    assert len(site.asked) == 1
+    assert (tmp_path / "sources.lock").read_text() == lock
+
+
 def test_a_server_that_sends_another_content_than_locked(site, upstream, tmp_path, capsys):
     put_dialogues(upstream, OLD)
     assert fetch(tmp_path, "hh-rlhf") == 0
@@ -697,10 +776,176 @@ def test_a_file_brought_by_hand_is_taken_where_it_is_the_right_one(site, upstrea
     assert fetch(tmp_path, "hh-rlhf") == 0
     assert len(site.asked) == 1
     assert len(json.loads((tmp_path / "sources.lock").read_text())["hh-rlhf"]["files"]) == 8
-    # Nobody says what this one should be.
-    (tmp_path / "webgpt").mkdir()
-    (tmp_path / "webgpt" / "comparisons.jsonl").write_text("{}")
-    fails(capsys, fetch(tmp_path, "webgpt"), r"comparisons\.jsonl: nothing says what it should be; .*move it away")
+
+
+def by_hand(root: Path, content: bytes) -> Path:
+    """Put a file where webgpt goes, whose host states no digests."""
+    path = root / "webgpt" / "comparisons.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_a_file_of_which_nobody_says_what_it_is_is_held_to_from_first_sight(site, upstream, tmp_path, capsys):
+    by_hand(tmp_path, b"{}\n")
+    unknown = "was there; nobody states what it should be: taken as it is, and held to from now on"
+    assert fetch(tmp_path, "webgpt") == 0
+    assert unknown in capsys.readouterr().out
+    entry = json.loads((tmp_path / "sources.lock").read_text())["webgpt"]["files"]["webgpt/comparisons.jsonl"]
+    sha256 = hashlib.sha256(b"{}\n").hexdigest()
+    assert entry == {"upstream": "comparisons.jsonl", "sha256": sha256, "size": 3}
+    assert fetch(tmp_path, "webgpt") == 0
+    assert capsys.readouterr().out.count("was there\n") == 1
+    assert site.asked == []
+    path = by_hand(tmp_path, b"[]\n")
+    pattern = r"comparisons\.jsonl: sha256:\w+ where .*sources\.lock states sha256:\w+; .*move it away"
+    fails(capsys, fetch(tmp_path, "webgpt"), pattern)
+    assert path.read_bytes() == b"[]\n"
+    # Neither what was fetched nor what upstream has: an update does not take it for either.
+    upstream.put("webgpt", {"comparisons.jsonl": b"{}\n"})
+    fails(capsys, fetch(tmp_path, "webgpt", "--update"), r"nobody states what it should be; .*fix: move it away, then")
+    assert path.read_bytes() == b"[]\n"
+
+
+def test_an_update_does_not_take_what_was_brought_by_hand(site, upstream, tmp_path, capsys):
+    path = by_hand(tmp_path, b"{}\n")
+    upstream.put("webgpt", {"comparisons.jsonl": b"[]\n"})
+    pattern = (
+        r"nobody states what it should be; .*fix: move it away, .*, or leave out --update, which takes it as it is"
+    )
+    fails(capsys, fetch(tmp_path, "webgpt", "--update"), pattern)
+    assert path.read_bytes() == b"{}\n"
+    assert not (tmp_path / "sources.lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "an empty file"),
+        (b"<!doctype html>", "a web page (HTML)"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a git-LFS pointer"),
+    ],
+)
+def test_what_is_no_data_is_not_taken_as_it_is(tmp_path, capsys, content, what):
+    path = by_hand(tmp_path, content)
+    fails(capsys, fetch(tmp_path, "webgpt"), rf"comparisons\.jsonl: {re.escape(what)} in place of the data; .*move it")
+    assert path.read_bytes() == content
+    assert not (tmp_path / "sources.lock").exists()
+
+
+def test_what_is_there_is_read_once(upstream, tmp_path, monkeypatch):
+    put_dialogues(upstream, OLD)
+    assert fetch(tmp_path, "hh-rlhf") == 0
+    digests, read = datamodules.download.file_digests, []
+
+    def counted(path: Path, *kinds: str) -> dict[str, str]:
+        read.append(path)
+        return digests(path, *kinds)
+
+    monkeypatch.setattr(datamodules.download, "file_digests", counted)
+    assert fetch(tmp_path, "hh-rlhf") == 0
+    assert sorted(read) == sorted(tmp_path / file.path for file in SOURCES["hh-rlhf"].files)
+
+
+def meanwhile(site: Site, commit: str, action: Callable[[], int]) -> list[int]:
+    """Do something else while the first train file is on its way; its exit code comes into the list."""
+    codes: list[int] = []
+
+    def answer(handler: Handler, content: bytes) -> None:
+        codes.append(action())
+        serve(handler, content)
+
+    site.scripts[f"/datasets/Anthropic/hh-rlhf/resolve/{commit}/harmless-base/train.jsonl.gz"] = [answer]
+    return codes
+
+
+def test_two_splits_fetched_at_once_are_both_locked(site, upstream, tmp_path):
+    put_dialogues(upstream, OLD)
+    codes = meanwhile(site, OLD, lambda: fetch(tmp_path, "hh-rlhf", "--split", "test"))
+    assert fetch(tmp_path, "hh-rlhf", "--split", "train") == 0
+    assert codes == [0]
+    files = json.loads((tmp_path / "sources.lock").read_text())["hh-rlhf"]["files"]
+    assert sorted(files) == sorted(file.path for file in SOURCES["hh-rlhf"].files)
+    assert not (tmp_path / "sources.lock.held").exists()
+
+
+def test_two_revisions_are_not_locked_as_one(site, upstream, tmp_path, capsys):
+    put_dialogues(upstream, OLD)
+
+    def newer() -> int:
+        put_dialogues(upstream, NEW, b"new")
+        return fetch(tmp_path, "hh-rlhf", "--split", "test")
+
+    codes = meanwhile(site, OLD, newer)
+    pattern = (
+        rf"another fetch wrote .*sources\.lock meanwhile: hh-rlhf at {NEW}, here {OLD}; .*fix: fetch again, one at"
+    )
+    fails(capsys, fetch(tmp_path, "hh-rlhf", "--split", "train"), pattern)
+    assert codes == [0]
+    entry = json.loads((tmp_path / "sources.lock").read_text())["hh-rlhf"]
+    assert entry["revision"] == NEW
+    assert len(entry["files"]) == 4
+
+
+def test_an_update_does_not_forget_what_another_fetch_added(site, upstream, tmp_path, capsys):
+    put_dialogues(upstream, OLD)
+    assert fetch(tmp_path, "hh-rlhf", "--split", "train") == 0
+    after = put_dialogues(upstream, NEW, b"new")
+    codes = meanwhile(site, NEW, lambda: fetch(tmp_path, "hh-rlhf", "--split", "test"))
+    pattern = rf"hh-rlhf at {OLD}, here {NEW}; .*fix: fetch again with --update, one at a time"
+    fails(capsys, fetch(tmp_path, "hh-rlhf", "--split", "train", "--update"), pattern)
+    assert codes == [0]
+    assert len(json.loads((tmp_path / "sources.lock").read_text())["hh-rlhf"]["files"]) == 8
+    assert fetch(tmp_path, "hh-rlhf", "--update") == 0
+    entry = json.loads((tmp_path / "sources.lock").read_text())["hh-rlhf"]
+    assert (entry["revision"], len(entry["files"])) == (NEW, 8)
+    for file in SOURCES["hh-rlhf"].files:
+        assert (tmp_path / file.path).read_bytes() == after[file.upstream]
+
+
+def test_two_updates_at_once_agree(site, upstream, tmp_path):
+    put_dialogues(upstream, OLD)
+    assert fetch(tmp_path, "hh-rlhf") == 0
+    put_dialogues(upstream, NEW, b"new")
+
+    def other() -> int:
+        """What the other update leaves in the lock."""
+        entry = json.loads((tmp_path / "sources.lock").read_text())
+        entry["hh-rlhf"] |= {"revision": NEW}
+        for file in SOURCES["hh-rlhf"].files:
+            content = file.upstream.encode() + b"new"
+            locked = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+            entry["hh-rlhf"]["files"][file.path] |= locked
+        (tmp_path / "sources.lock").write_text(json.dumps(entry))
+        return 0
+
+    codes = meanwhile(site, NEW, other)
+    assert fetch(tmp_path, "hh-rlhf", "--update") == 0
+    assert codes == [0]
+
+
+def test_another_content_of_the_same_revision_is_not_locked(site, upstream, tmp_path, capsys):
+    upstream.put("webgpt", {"comparisons.jsonl": b"{}\n"})
+
+    def answer(handler: Handler, content: bytes) -> None:
+        file = {"upstream": "comparisons.jsonl", "sha256": "0" * 64, "size": 3}
+        entry = {"repository": "webgpt-answer-viewer", "revision": "", "files": {"webgpt/comparisons.jsonl": file}}
+        (tmp_path / "sources.lock").write_text(json.dumps({"webgpt": entry}))
+        serve(handler, content)
+
+    site.scripts["/webgpt-answer-viewer/comparisons.jsonl"] = [answer]
+    fails(capsys, fetch(tmp_path, "webgpt"), r"meanwhile: webgpt with another webgpt/comparisons\.jsonl; .*fetch again")
+    assert "0" * 64 in (tmp_path / "sources.lock").read_text()
+
+
+@pytest.mark.parametrize("place", ["revision", "upstream"])
+def test_a_lock_with_half_a_character(upstream, tmp_path, capsys, place):
+    put_dialogues(upstream, OLD)
+    assert fetch(tmp_path, "hh-rlhf") == 0
+    lock = tmp_path / "sources.lock"
+    lock.write_text(lock.read_text().replace(f'"{place}": "', f'"{place}": "\\ud800', 1))
+    (tmp_path / "hh-rlhf" / "harmless-base" / "test.jsonl.gz").unlink()
+    fails(capsys, fetch(tmp_path, "hh-rlhf"), r"sources\.lock, which holds something else; .*fix: mend or delete")
 
 
 def test_a_file_that_moved_upstream_is_found(upstream, tmp_path, capsys):
@@ -731,6 +976,7 @@ def test_a_lock_of_another_pinned_revision(upstream, tmp_path, capsys):
         ("/repos/microsoft/ValueCompass/commits/main", b"<html>"),
         (f"/repos/microsoft/ValueCompass/git/trees/{OLD}?recursive=1", b'{"tree": [{}]}'),
         (f"/repos/microsoft/ValueCompass/git/trees/{OLD}?recursive=1", b"\xff"),
+        (f"/repos/microsoft/ValueCompass/git/trees/{OLD}?recursive=1", HALF_A_CHARACTER),
     ],
 )
 def test_a_mirror_that_gives_no_listing(site, upstream, tmp_path, capsys, path, content):

@@ -236,6 +236,7 @@ TAXONOMIES = {
     "deep": (GOOD + "groups: " + "{a: " * 2000 + "1" + "}" * 2000, "not YAML .nested too deeply"),
     "key twice": (GOOD + "name: other\n", "line 5, that is not YAML .key name occurs twice"),
     "impossible date": (GOOD + "version: 2024-13-45\n", "not YAML .month must be in 1..12"),
+    "half a character": (one_value('slug: a, name: "\\ud83d"'), "line 3, that is not YAML .half a surrogate pair"),
     "typo": (GOOD + "group:\n  all: [calm]\n", "unknown keys in .*: group; needed keys among name, version"),
     "typo in a value": (one_value("slug: a, name: A, definiton: x"), "unknown keys in value 1 of .*: definiton"),
     "values as mapping": ("name: mine\nvalues: {calm: Calm}\n", "`values` of .* a list of at least one value"),
@@ -335,6 +336,10 @@ CHECKPOINTS = {
         edited(lambda c: c["state_dict"]["head.weight"][0].fill_(np.nan)),
         r"weights that are not finite \(head\.weight\): training had diverged",
     ),
+    "sparse": (
+        edited(lambda c: c["state_dict"].update({"head.weight": c["state_dict"]["head.weight"].to_sparse()})),
+        r"its own architecture \(head\.weight is not a dense tensor\)",
+    ),
     "arguments": (edited(lambda c: c["hyper_parameters"].update(new=1)), "of another version or an edited one"),
 }
 
@@ -357,6 +362,22 @@ def test_checkpoints(run, capsys, tmp_path, damage, text):
     fails(capsys, main([*audit, "--max_length", "64", thresholds]), rf"last\.ckpt,.* {text}")
     fails(capsys, main(["fit", f"--resume={run}", "--trainer.max_epochs=2"]), rf"last\.ckpt,.* {text}")
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"", r"nothing in .*config\.yaml"),
+        (b"\xff\xfeo", r"not UTF-8 in .*config\.yaml, line 1"),
+        (b"optim:\n  lr_head: 0.001\n  lr_head: 0.5\n", r"config\.yaml, line 3, .*key lr_head occurs twice"),
+    ],
+    ids=["empty", "not utf-8", "key twice"],
+)
+def test_resume_with_a_damaged_config(run, capsys, content, text):
+    (run / "config.yaml").write_bytes(content)
+    before = contents(run)
+    fails(capsys, main(["fit", f"--resume={run}", "--trainer.max_epochs=2"]), text)
+    assert contents(run) == before
 
 
 def test_resume_needs_the_state_of_the_optimiser(run, capsys):
@@ -415,8 +436,12 @@ def rename_labels(content):
         (lambda c: c["labels"]["duty"].update(threshold=1.7), r"threshold 1\.7 of duty in .*threshold in \[0, 1\]"),
         (lambda c: c["labels"]["duty"].update(temperature=float("nan")), "temperature nan of duty in"),
         (lambda c: c["labels"]["duty"].pop("threshold"), "does not read as thresholds .no 'threshold'"),
+        (
+            lambda c: c.update(softmax=not c["softmax"]),
+            "softmax true in .*as the model was|different temp",
+        ),
     ],
-    ids=["labels", "weights", "range", "nan", "missing"],
+    ids=["labels", "weights", "range", "nan", "missing", "head"],
 )
 def test_thresholds(run, capsys, tmp_path, change, text):
     path = changed_thresholds(run, change)
@@ -426,8 +451,14 @@ def test_thresholds(run, capsys, tmp_path, change, text):
     audit = ["audit", "--datasets", "sample-webgpt", "--max_length", "64"]
     last = f"--checkpoint={run / 'checkpoints' / 'last.ckpt'}"
     fails(capsys, main([*audit, last, f"--thresholds={path}", f"--output={tmp_path / 'a'}"]), text)
-    fails(capsys, main([*audit, str(run)]), text)
-    assert {p: c for p, c in contents(tmp_path).items() if "/cache/" not in str(p)} == before
+    unchanged = {p: c for p, c in contents(tmp_path).items() if "/cache/" not in str(p)}
+    assert unchanged == before
+    # Other checkpoints of the run would be audited all the same, hence a failed audit and no refusal.
+    assert main([*audit, str(run)]) == 1
+    captured = capsys.readouterr()
+    assert re.search(text, captured.err)
+    assert "Traceback" not in captured.err
+    assert not (run / "audits").exists() or not list((run / "audits").iterdir())
 
 
 def test_thresholds_that_were_edited_are_marked(run, tmp_path):

@@ -62,6 +62,7 @@ def test_agreement_is_told_with_its_pairs_ties_and_missing_rewards(scored):
     finding = one(findings, "hh, rm: agrees")
     assert finding.startswith("hh, rm: agrees with people in 72.0% of 393 pairs in 197 prompts (95% CI 65.")
     assert finding.endswith("%), 10 ties counted as no agreement, 7 further pairs without both rewards")
+    assert one(reward_findings(table_of(scored())), "hh, new: agrees").endswith("%)")
 
 
 def test_resistance_is_told_by_what_the_classifier_says(scored):
@@ -97,14 +98,43 @@ def test_conclusions_that_differ_from_the_pooled_ones_are_counted(scored):
     # A prompt with wisdom in both responses gets more reward whatever they say: no slope within pairs.
     first.rewards[1].values[:] += 4 * wise.sum(axis=1)[:, None]
     findings = reward_findings(table_of(first, AUDITS[:1]))
-    assert one(findings, "hh, new:").endswith("; 1 conclusions differ from the pooled regression as published")
+    assert one(findings, "hh, new:").endswith("; 1 conclusion differs from the pooled regression as published")
+
+
+def test_largest_standardised_slopes_come_first_and_signs_are_compared():
+    same = {"audit": "reward-imprint", "dataset": "hh", "scorer": "rm", "n": 800, "n_clusters": 200}
+    rows = []
+    for k, feature in enumerate("abcdefg"):
+        one_spec = same | {"feature": feature, "spec": "within", "p_adjusted": 0.5 if feature == "g" else 0.01}
+        rows.append(one_spec | {"metric": "beta", "estimate": 0.1 * (k + 1)})
+        rows.append(one_spec | {"metric": "beta_standardised", "estimate": -1.0 / (k + 1)})
+        # As published, a has the other sign, b is not significant, and of c nothing is known.
+        estimate, p = {"a": (-0.1, 0.01), "b": (0.2, 0.3), "c": (np.nan, np.nan)}.get(feature, (0.1 * (k + 1), 0.01))
+        rows.append(
+            same | {"feature": feature, "spec": "pooled", "metric": "beta", "estimate": estimate, "p_adjusted": p}
+        )
+    assert reward_findings(make_table(rows)) == [
+        "hh, rm: 6 of 7 features move the reward within pairs (Holm p < 0.05, 800 responses in 200 prompts): "
+        "a +0.100, b +0.200, c +0.300, d +0.400, e +0.500 reward points (largest 5 of 6); "
+        "4 conclusions differ from the pooled regression as published"
+    ]
 
 
 def test_no_tested_slope_is_said_with_the_reason(scored):
-    findings = reward_findings(table_of(scored(n=2, rewrite=False), AUDITS[:1]))
-    assert one(findings, "hh, new: no slope").startswith(
-        "hh, new: no slope within pairs could be tested: 4 rows in 2 gr"
+    findings = reward_findings(table_of(scored(n=4, clusters=np.zeros(4, dtype=int), rewrite=False), AUDITS[:1]))
+    assert one(findings, "hh, new:") == (
+        "hh, new: no slope within pairs could be tested: 1 clusters are fewer than 3, which 3 terms need"
     )
+    row = {
+        "audit": "reward-imprint",
+        "dataset": "hh",
+        "scorer": "rm",
+        "metric": "beta",
+        "spec": "within",
+        "estimate": 1,
+    }
+    told = reward_findings(make_table([row | {"feature": "x"}]))
+    assert told == ["hh, rm: no slope within pairs could be tested: they rest on too few prompts"]
 
 
 def test_regimes_are_told_with_the_change(scored):
@@ -142,6 +172,8 @@ def test_nothing_undefined_is_told(scored):
     findings = reward_findings(table_of(scored(rewards=empty)))
     assert len(findings) == 2
     assert findings[1] == "hh, rm: no slope within pairs could be tested: no group with two usable items"
+    both = (Reward("old", "pre", empty[0].values), Reward("new", "post", empty[0].values))
+    assert len(reward_findings(table_of(scored(rewards=both)))) == 4
     assert not any("nan" in finding for finding in findings)
     assert reward_findings(make_table([])) == []
 

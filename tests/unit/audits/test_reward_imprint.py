@@ -232,6 +232,22 @@ def test_the_length_that_is_held_equal_is_never_left_out(imprinted):
     assert np.isfinite(slopes(table, spec="within-length")["length"]["estimate"])
 
 
+def test_a_length_that_is_the_side_is_not_fitted_and_said(imprinted):
+    texts = np.random.default_rng(2).normal(size=(N, 2, 2))
+    texts[:, :, 0] = [5.0, 4.0]
+    table = AUDIT.rows(imprinted(texts=texts))
+    (reason,) = pick(table, metric="not_fitted")
+    assert (reason["spec"], reason["method"]) == ("within-item-length", "(item rejected) is a combination of length")
+
+
+def test_features_that_are_all_the_length_are_not_fitted_and_said(imprinted):
+    values = np.random.default_rng(8).random((N, 2, 1)) < 0.5
+    table = AUDIT.rows(imprinted(texts=values * [2.0, 3.0], n_labels=1, decisions=values))
+    (reason,) = pick(table, metric="not_fitted", spec="within-length")
+    assert reason["method"] == "length is a combination of x; hedges is a combination of x"
+    assert [row["feature"] for row in pick(table, metric="left_out", spec="within")] == ["hedges"]
+
+
 def test_a_value_that_marks_the_chosen_side_has_no_slope_beside_the_side(imprinted, values):
     values[:, 0, 2], values[:, 1, 2] = True, False
     table = AUDIT.rows(imprinted(decisions=values, n_labels=3))

@@ -178,6 +178,10 @@ def test_correlation_is_over_responses_scored_both_times(rewritten):
     kept = np.isfinite(y)
     assert row["estimate"] == pytest.approx(np.corrcoef(x[kept], y[kept])[0, 1])
     assert (row["n"], row["n_clusters"]) == (11, 5)
+    gone = NEW.copy()
+    gone[6] = np.nan
+    row = find(AUDIT.rows(rewritten(rewards=(("rm", OLD, gone),))), metric="reward_correlation")
+    assert (row["n"], row["n_clusters"]) == (10, 4)
     flat = AUDIT.rows(rewritten(rewards=(("rm", OLD, np.ones_like(OLD)),)))
     assert math.isnan(find(flat, metric="reward_correlation")["estimate"])
 
@@ -342,3 +346,13 @@ def test_views_other_than_the_requested_are_not_read(rewritten):
     other = ScoredView("other", BEFORE, np.ones((8, 2, 2), dtype=bool), np.zeros((8, 2), int), np.zeros((8, 2), bool))
     again = replace(scored, views=scored.views | {"other": other})
     assert repr(AUDIT.rows(again).to_pylist()) == repr(AUDIT.rows(scored).to_pylist())
+
+
+def test_intervals_of_differences_stay_inside_what_is_possible(rewritten):
+    table = AUDIT.rows(rewritten(pairs=np.array([1, 2, 3])))
+    rows = [row for row in table.to_pylist() if math.isfinite(row["ci_low"])]
+    differences = [row for row in rows if row["spec"] == "within"]
+    assert any(row["ci_low"] == -1 for row in differences)
+    for row in rows:
+        low = -1 if row["spec"] == "within" else 0
+        assert low <= row["ci_low"] <= row["estimate"] <= row["ci_high"] <= 1, row["metric"]

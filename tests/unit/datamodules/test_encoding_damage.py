@@ -24,6 +24,8 @@ SOUND = [
     "emoji 😀 👩‍👩‍👧 ❤️ ✓ → • … – — ‘quoted’ “quoted” ™ € £5 ©2020",
     "f(x) = √x + √π ≤ ∞, ¬p ∨ ¬q, x ≠ y ± 2, ∂f, ∑ 2√3, √ª",
     "Ð is a letter, Þ too; × is a sign; ƒ and ‰ and Š.",
+    "«Aquí está»¡Qué bien! «Ahí está»¿Verdad? «ya»¿no?",
+    "ANTÔNIO Â 10 °C; 5º e 10 ª; naïf",
 ]
 
 
@@ -78,6 +80,12 @@ def test_western_texts_read_wrongly_are_found(text, wrongly):
 @pytest.mark.parametrize("text", OTHER_SCRIPTS.values(), ids=list(OTHER_SCRIPTS))
 def test_other_scripts_read_wrongly_are_found(text, wrongly):
     assert not is_damaged(text)
+    assert is_damaged(WRONGLY[wrongly](text))
+
+
+@pytest.mark.parametrize("wrongly", ["windows", "latin-1"])
+@pytest.mark.parametrize("text", ["lost \ufffd byte", "\ufeffThe first word", "10 °C", "in °C", "mỡ lợn", "cỡ Âu"])
+def test_marks_and_signs_read_wrongly_are_found(text, wrongly):
     assert is_damaged(WRONGLY[wrongly](text))
 
 

@@ -44,6 +44,8 @@ def test_an_empty_array_has_no_rows(tmp_path):
         (b'{"a": 1}\n{"a": \n', "line 2, is not JSON"),
         (b'{"a": 1}\n\n[1]\n', "line 3, is a JSON list"),
         (b"3\n", "line 1, is a JSON int"),
+        (b'{"a": 1}\n{"a": 1, "a": 2}\n', r"line 2, is not JSON \(key 'a' occurs twice"),
+        (b'{"a": {"b": 1, "\\ud800": 1, "\\ud800": 2}}\n', r"line 1, is not JSON \(key '.ud800' occurs twice"),
         (b'[{"a": 1},\n{"a": 2}]\n', r"begins with an array; needed one JSON object a line; fix: rename it to \.json"),
         (b'{\n  "a": 1\n}\n', r"line 1, is not JSON \(an object over several lines\?\)"),
         (b'{"a": 1}\n{"a": "\xe9"}\n', r"not UTF-8 in .*line 2; needed UTF-8 text; fix: re-encode .*WINDOWS-1252"),
@@ -73,6 +75,7 @@ def test_lines_are_checked_line_by_line(tmp_path, monkeypatch, content, text):
         (b'[{"a": 1} {"a": 2}]', "'{' behind item 1"),
         (b'[{"a": 1}] x', "goes on after its array"),
         (b'[{"a":\n"\xe9"}]', r"not UTF-8 in .*line 2"),
+        (b'[{"a": 1, "a": 2}]', r"not JSON \(key 'a' occurs twice"),
         (b'[{"a": ' + b"[" * 100_000, "not JSON"),
         (b'[{"a": "' + b"x" * 400 + b'"}]', "item 1 is above .* MiB"),
     ],
@@ -100,3 +103,12 @@ def test_gzip_cut_off_is_told(tmp_path):
     path.write_bytes(gzip.compress(json.dumps(ROWS).encode() + b"\n")[:-12])
     with pytest.raises(InputError, match="not a whole gzip file"):
         read_json_lines(path, "--data.path")
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.json", '[{"n": %s}]'), ("a.jsonl", '{"n": %s}')])
+def test_an_endless_number_is_told(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_text(content % ("9" * 5_000))
+    read = read_json_array if name == "a.json" else read_json_lines
+    with pytest.raises(InputError, match=r"is not JSON \(Exceeds the limit"):
+        read(path, "--data.path")

@@ -121,6 +121,7 @@ class TestWebGpt:
         [
             ({"score_0": float("nan")}, "score-not-a-number"),
             ({"score_0": float("inf")}, "score-not-a-number"),
+            ({"score_0": -(10**400)}, "score-not-a-number"),
             ({"score_1": None}, "score-not-a-number"),
             ({"score_1": "0.5"}, "score-not-a-number"),
             ({"score_1": True}, "score-not-a-number"),
@@ -172,6 +173,7 @@ class TestGpt4Llm:
         assert reason(GPT4_LLM, scored(4)) == "fewer-than-two-answers"
         assert reason(GPT4_LLM, {**scored(4, 5), "responses_and_scores": "y"}) == "not-a-list-of-answers"
         assert reason(GPT4_LLM, scored(4, None)) == "score-not-a-number"
+        assert reason(GPT4_LLM, scored(4, 10**400)) == "score-not-a-number"
 
     @pytest.mark.parametrize(
         ("text", "stripped"),

@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import re
+import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -15,10 +16,12 @@ from datamodules.download import Arrived, Expected, check_file, file_digests
 from datamodules.errors import InputError
 from datamodules.source_hosts import BASES, file_address, locate
 from datamodules.sources import SOURCES, files_of_split, source_named
-from datamodules.sources_lock import LockedFile, LockedSource, read_lock, write_lock
+from datamodules.sources_lock import LockedFile, LockedSource, change_lock, read_lock
 from datamodules.web import Address, Patience, TryAgain, Web, WebError, _redirected, _retry_after, persistently
 
 HASH = "0" * 64
+LOCKED = f'{{"upstream": "place", "sha256": "{HASH}", "size": 1}}'
+SURROGATE = "\\ud800"
 
 
 @pytest.fixture(autouse=True)
@@ -207,18 +210,65 @@ def test_a_lock_is_sorted_and_keeps_other_entries(tmp_path):
     assert read_lock(tmp_path) == {}
     first = LockedSource("b/b", "c1", {"b/2": LockedFile("2", HASH, 2), "b/1": LockedFile("1", HASH, 1)})
     second = LockedSource("a/a", "c2", {"a/1": LockedFile("1", HASH, 0)})
-    write_lock(tmp_path, "b", first)
-    write_lock(tmp_path, "a", second)
+    change_lock(tmp_path, "b", lambda _: first)
+    change_lock(tmp_path, "a", lambda _: second)
     assert read_lock(tmp_path) == {"a": second, "b": first}
     text = (tmp_path / "sources.lock").read_text()
     assert list(json.loads(text)) == ["a", "b"]
     assert list(json.loads(text)["b"]["files"]) == ["b/1", "b/2"]
     assert text.count("\n") > 20
+    assert [path.name for path in tmp_path.iterdir()] == ["sources.lock"]
+
+
+def test_a_lock_that_two_change_at_once_keeps_both(tmp_path):
+    one, other = (LockedSource(name, "c", {}) for name in "ab")
+    second = threading.Thread(target=change_lock, args=(tmp_path, "b", lambda _: other))
+    seen = []
+
+    def change(current: LockedSource | None) -> LockedSource:
+        seen.append(current)
+        # The first call only asks whether there is news.
+        if len(seen) == 2:
+            second.start()
+            second.join(0.3)
+            assert second.is_alive()
+        return one
+
+    change_lock(tmp_path, "a", change)
+    second.join()
+    assert seen == [None, None]
+    assert read_lock(tmp_path) == {"a": one, "b": other}
+    assert [path.name for path in tmp_path.iterdir()] == ["sources.lock"]
+
+
+def test_what_a_lock_holds_is_read_anew_before_it_is_changed(tmp_path):
+    first, second = LockedSource("a", "c", {}), LockedSource("a", "d", {})
+    seen = []
+
+    def change(current: LockedSource | None) -> LockedSource:
+        seen.append(current)
+        if len(seen) == 1:
+            change_lock(tmp_path, "a", lambda _: first)
+        return second
+
+    change_lock(tmp_path, "a", change)
+    assert seen == [None, first]
+    assert read_lock(tmp_path) == {"a": second}
 
 
 @pytest.mark.parametrize(
     "content",
-    ["{", "[]", '{"a": 1}', '{"a": {"repository": "x", "revision": "y", "files": {"f": {"sha256": "0"}}}}'],
+    [
+        "{",
+        "[]",
+        '{"a": 1}',
+        '{"a": {"repository": "x", "revision": "y", "files": {"f": {"sha256": "0"}}}}',
+        '{"\\ud800": {"repository": "x", "revision": "y", "files": {}}}',
+        '{"a": {"repository": "\\ud800", "revision": "y", "files": {}}}',
+        '{"a": {"repository": "x", "revision": "\\ud800", "files": {}}}',
+        f'{{"a": {{"repository": "x", "revision": "y", "files": {{"\\ud800": {LOCKED}}}}}}}',
+        f'{{"a": {{"repository": "x", "revision": "y", "files": {{"f": {LOCKED.replace("place", SURROGATE)}}}}}}}',
+    ],
 )
 def test_a_spoilt_lock_is_an_error(tmp_path, content):
     (tmp_path / "sources.lock").write_text(content)

@@ -5,10 +5,12 @@ import gzip
 import io
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from datamodules.errors import InputError
-from datamodules.tabular import read_csv, read_table_file, read_tsv
+from datamodules.tabular import iter_rows, read_csv, read_table_file, read_tsv
 from datamodules.text_length import MAX_CHARACTERS, require_length
 
 ROWS = [
@@ -83,6 +85,8 @@ def test_one_json_array_is_a_table(tmp_path):
         ('{"text": "a"}\n', "begins like JSON"),
         ("", "no header line"),
         ("text,text\na,b\n", r"a column name twice in .* \(text, text\)"),
+        ("\ntext,calm\na,1\n", "a first line without a column name in .*; fix: remove that line"),
+        (",\na,1\n", "a first line without a column name"),
     ],
 )
 def test_damage_is_told_with_its_line(tmp_path, content, text):
@@ -103,3 +107,46 @@ def test_messages_name_a_few_columns_only(tmp_path):
     with pytest.raises(InputError, match=r"column number 0 x+\.\., .* and 280 more") as raised:
         read_csv(written(tmp_path, header), "--x").require(["text"], "--x")
     assert len(str(raised.value)) < 1500
+
+
+FAR = (pa.array([2**30], pa.date32()), pa.array([2**62], pa.duration("s")), pa.array([2**62], pa.timestamp("us")))
+NOT_UTF8 = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff"))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([2**30], pa.date32()),
+        pa.array([2**62], pa.duration("s")),
+        pa.array([2**62], pa.timestamp("us")),
+        NOT_UTF8,
+    ],
+    ids=["date", "duration", "time", "not utf-8"],
+)
+def test_what_python_cannot_hold_is_told_with_its_column_or_left_alone(tmp_path, column):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["words"], "text.when": column}), path)
+    text = r"a value in column text\.when of .*a\.parquet that cannot be read \(.*; fix: mend or drop that column"
+    with pytest.raises(InputError, match=text):
+        read_table_file(path, "--x")
+    with pytest.raises(InputError, match=text):
+        list(iter_rows(path, "--x"))
+    assert list(iter_rows(path, "--x", ["text"])) == [{"text": "words"}]
+
+
+def test_a_parquet_file_gives_its_columns_and_rows(tmp_path):
+    path = tmp_path / "a.parquet"
+    rows = [{"text": "a", "n": {"deep": [1, None]}}, {"text": None, "n": None}] * 700
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    table = read_table_file(path, "--x")
+    assert (table.columns, list(table.rows)) == (("text", "n"), rows)
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), path)
+    assert read_table_file(path, "--x").columns == ("text",)
+
+
+def test_a_column_twice_in_parquet_is_refused(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"]), path)
+    for read in (read_table_file, lambda path, fix: list(iter_rows(path, fix))):
+        with pytest.raises(InputError, match=r"a column name twice in .*a\.parquet \(text, text\)"):
+            read(path, "--x")

@@ -1,17 +1,21 @@
+import gzip
 from argparse import ArgumentError
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from datamodules.errors import InputError
-from experiments.parsing import add_config_sections, command_parser, config_from, files_first, read_config
+from experiments.config_files import add_sections, config_files_first, config_of
+from experiments.fit_command import run_fit
+from experiments.parsing import command_parser, read_config
 from train.config import Config, config_to_dict
 
 
 def parse(*arguments):
     parser = command_parser("fit", "")
-    add_config_sections(parser)
-    return config_from(parser, parser.parse_args(files_first(arguments)))
+    add_sections(parser, Config, {})
+    return config_of(parser, parser.parse_args(config_files_first(arguments, Config)), Config)
 
 
 @pytest.fixture
@@ -54,7 +58,12 @@ def test_a_written_config_reads_back_equal(tmp_path):
         ("- a\n", "holds no mapping"),
         ("data: 3\n", "section data in .*, which holds 3; needed settings, indented below it"),
         ("data:\n", "section data in .*, which holds nothing"),
-        ("a: [\n", "which is not YAML"),
+        ("a: [\n", "that is not YAML"),
+        ("", r"nothing in .*bad\.yaml"),
+        ("optim:\n  lr_head: 0.001\n  lr_head: 0.5\n", "line 3, that is not YAML .key lr_head occurs twice"),
+        ("optim: {lr_head: 2020-13-01}\n", "not YAML .month must be"),
+        ("optim: {lr_head: " + "[" * 3000 + "]" * 3000 + "}\n", "not YAML .nested too deeply"),
+        ("optim: {lr_head: " + "9" * 5000 + "}\n", "not YAML .Exceeds the limit"),
     ],
 )
 def test_a_bad_config_file_is_told(tmp_path, content, text):
@@ -79,9 +88,33 @@ def test_a_bad_flag_is_a_usage_error(flag):
 
 def test_every_setting_has_a_help_text():
     parser = command_parser("fit", "")
-    add_config_sections(parser)
+    add_sections(parser, Config, {})
     text = parser.format_help()
     for section, kind in Config.__annotations__.items():
         for name in kind.__dataclass_fields__:
             entry = text.split(f"--{section}.{name} ")[-1]
             assert len(entry.split("(type:")[0].split()) > 2, f"{section}.{name} has no help text"
+
+
+def test_a_packed_config_file_is_told(tmp_path):
+    path = tmp_path / "c.yaml.gz"
+    path.write_bytes(gzip.compress(b"optim: {lr_head: 0.5}\n"))
+    with pytest.raises(InputError, match=r"c\.yaml\.gz, which is packed; .*fix: unpack it, or --config"):
+        parse("--config", str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"", r"nothing in .*config\.yaml; .*fix: edit .*config\.yaml"),
+        (b"\xff\xfeo", r"not UTF-8 in .*config\.yaml.*--resume"),
+        (b"optim: {lr_head: 1, lr_head: 2}", "key lr_head occurs twice"),
+        (b"optim: 3", "section optim in .*holds 3"),
+    ],
+)
+def test_the_config_of_a_run_to_go_on_with_is_checked(tmp_path, monkeypatch, content, text):
+    run = SimpleNamespace(config_file=tmp_path / "config.yaml")
+    run.config_file.write_bytes(content)
+    monkeypatch.setattr("experiments.fit_command.RunDirectory", SimpleNamespace(open=lambda _: run))
+    with pytest.raises(InputError, match=text):
+        run_fit(["--resume", str(tmp_path)])

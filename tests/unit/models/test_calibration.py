@@ -202,6 +202,8 @@ def test_json_round_trip_and_edit():
         (lambda d: d["labels"]["a"].update(temperature=float("nan")), "temperature nan of a in"),
         (lambda d: d["labels"]["a"].update(temperature=float("inf")), "temperature inf of a in"),
         (lambda d: d["labels"]["b"].update(temperature="2"), "temperature '2' of b in"),
+        (lambda d: d["labels"]["b"].update(temperature=10**400), r"temperature 1000+\.\.\.0+ of b in"),
+        (lambda d: d["labels"]["b"].update(threshold=-(10**400)), r"threshold -100+\.\.\.0+ of b in"),
         (lambda d: d["labels"]["a"].update(threshold=float("nan")), "threshold nan of a in"),
         (lambda d: d["labels"]["a"].update(threshold=1.01), r"threshold 1\.01 of a in"),
         (lambda d: d["labels"]["b"].update(threshold=-0.01), r"threshold -0\.01 of b in"),

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from datamodules.errors import InputError
 from train.config import Config
@@ -40,14 +41,29 @@ def check_config(config: Config) -> None:
     Raises:
         InputError: The first setting that is out of range.
     """
-    for setting, (test, needed) in RANGES.items():
+    check_ranges(config, RANGES)
+    check_experiment_name(config.run.experiment)
+
+
+def check_ranges(config: Any, ranges: Mapping[str, tuple[Test, str]]) -> None:
+    """Check the numbers of a config.
+
+    Args:
+        config: Sections with settings.
+        ranges: `section.setting` -> its test, and what is needed in words; a setting of None passes.
+
+    Raises:
+        InputError: The first setting that is out of range.
+    """
+    for setting, (test, needed) in ranges.items():
         section, name = setting.split(".")
         value = getattr(getattr(config, section), name)
         if value is not None and not (math.isfinite(value) and test(value)):
             raise InputError(f"{setting} {value}", needed, f"--{setting}")
-    if not NAME.fullmatch(config.run.experiment):
-        raise InputError(
-            f"run.experiment {config.run.experiment!r}",
-            "at most 60 letters, digits, dots, hyphens and underscores, beginning with a letter or digit",
-            "--run.experiment",
-        )
+
+
+def check_experiment_name(name: str) -> None:
+    """Raise InputError unless a name can begin a run id."""
+    if not NAME.fullmatch(name):
+        needed = "at most 60 letters, digits, dots, hyphens and underscores, beginning with a letter or digit"
+        raise InputError(f"run.experiment {name!r}", needed, "--run.experiment")

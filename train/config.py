@@ -190,7 +190,7 @@ class AuditConfig:
     targets: list[str] = field(default_factory=list)
     """Labels that decide which side the classifier prefers (`resistance`), the first before the others."""
     rewards: list[RewardSource] = field(default_factory=list)
-    """Reward models: name, kind, path, role, trained_on (`reward-imprint`, `resistance`, `robustness`)."""
+    """Reward models: name, kind, path, role (`reward-imprint`, `resistance`, `robustness`)."""
     rewrite: RewriteConfig = field(default_factory=RewriteConfig)
     """Rewritings (`robustness`)."""
 

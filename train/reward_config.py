@@ -3,14 +3,13 @@
 The text below each field is the only help text: the command line and the docs read it from here.
 """
 
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.errors import InputError
 from datamodules.views import Truncation, ViewName
-from train.check_config import NAME, NOT_NEGATIVE, POSITIVE_WHOLE, RATE, Test
+from train.check_config import NOT_NEGATIVE, POSITIVE_WHOLE, RATE, Test, check_experiment_name, check_ranges
 from train.config import OptimConfig, RunConfig, TrackConfig, plain
 
 SHARE: tuple[Test, str] = (lambda v: 0 < v < 1, "a share between 0 and 1")
@@ -129,13 +128,7 @@ def check_reward_config(config: RewardConfig) -> None:
     Raises:
         InputError: The first setting that is out of range.
     """
-    for setting, (test, needed) in RANGES.items():
-        section, name = setting.split(".")
-        value = getattr(getattr(config, section), name)
-        if value is not None and not (math.isfinite(value) and test(value)):
-            raise InputError(f"{setting} {value}", needed, f"--{setting}")
+    check_ranges(config, RANGES)
     if not config.data.datasets:
         raise InputError("no data set to train on", "at least one", "--data.datasets")
-    if not NAME.fullmatch(config.run.experiment):
-        needed = "at most 60 letters, digits, dots, hyphens and underscores, beginning with a letter or digit"
-        raise InputError(f"run.experiment {config.run.experiment!r}", needed, "--run.experiment")
+    check_experiment_name(config.run.experiment)

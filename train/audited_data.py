@@ -15,7 +15,8 @@ import torch
 from audits.base import Audit, Reward, TextFeatures
 from datamodules.corpus import AuditCorpus, build_corpus
 from datamodules.errors import InputError
-from datamodules.files import digest_of
+from datamodules.feature_file import read_feature_file
+from datamodules.files import digest_of, file_digest
 from datamodules.portions import portions
 from datamodules.preference_data import PreferenceData
 from datamodules.text_features import FEATURES, text_features
@@ -64,6 +65,7 @@ class AuditedData:
         corpus: Its tokens under all views.
         rewards: What reward models gave, with their provenance.
         text_features: What was measured on the responses; None where no audit asks for it.
+        features_digest: The sha256 of the file of the user's own features; empty without one.
         rewritten: Pairs with rewritten responses; None where no audit asks for them.
         rewritten_data: The rewritten pairs as audited data; None where there are none.
     """
@@ -71,6 +73,7 @@ class AuditedData:
     corpus: AuditCorpus
     rewards: tuple[AuditedReward, ...] = ()
     text_features: TextFeatures | None = None
+    features_digest: str = ""
     rewritten: RewrittenPairs | None = None
     rewritten_data: "AuditedData | None" = None
 
@@ -79,7 +82,7 @@ class AuditedData:
         """Digest of all that an audit reads, besides the classifier's scores."""
         features = [(f.name, f.definition) for f in FEATURES] if self.text_features is not None else None
         rewards = [(own.reward.name, own.reward.role, own.digest) for own in self.rewards]
-        parts: list[Any] = [self.corpus.digest, rewards, features]
+        parts: list[Any] = [self.corpus.digest, rewards, features, self.features_digest]
         if self.rewritten is not None and self.rewritten_data is not None:
             counts = [self.rewritten.n_requested, self.rewritten.left_out]
             parts += [self.rewritten_data.digest, counts, self.rewritten.similarity.round(6).tolist()]
@@ -134,15 +137,20 @@ def build_audited_data(
     corpus = _tokenised(data, views, tokeniser, cache_dir, progress)
     sources = config.rewards if needs_rewards or needs_rewrites else []
     rewards = tuple(_reward(source, scorers, data, cache_dir, progress) for source in sources)
-    features = _measured(data, progress) if needs_rewards else None
+    features, features_digest = None, ""
+    if needs_rewards:
+        features = _measured(data, progress)
+        if config.features is not None:
+            features = _with_own(features, config.features, data, progress)
+            features_digest = file_digest(config.features)
     if not needs_rewrites:
-        return AuditedData(corpus, rewards, features)
+        return AuditedData(corpus, rewards, features, features_digest)
     rewritten = rewrite_pairs(config.rewrite, data, cache_dir, "--audit.rewrite", progress)
     own_corpus = _tokenised(rewritten.data, views, tokeniser, cache_dir, progress)
     # A file holds scores of the original responses only.
     again = [source for source in sources if source.kind != "file"]
     own_rewards = tuple(_reward(source, scorers, rewritten.data, cache_dir, progress) for source in again)
-    return AuditedData(corpus, rewards, features, rewritten, AuditedData(own_corpus, own_rewards))
+    return AuditedData(corpus, rewards, features, features_digest, rewritten, AuditedData(own_corpus, own_rewards))
 
 
 def _tokenised(
@@ -204,3 +212,15 @@ def _measured(data: PreferenceData, progress: Progress) -> TextFeatures:
             blocks.append(values[:, columns].reshape(len(portion), 2, len(columns)))
             advance(len(portion))
     return TextFeatures(TEXT_FEATURES, np.concatenate(blocks), LENGTH)
+
+
+def _with_own(features: TextFeatures, path: Path, data: PreferenceData, progress: Progress) -> TextFeatures:
+    """Add the features of a user's own file."""
+    fix = "--audit.features"
+    names, values, lines = read_feature_file(path, data.index, fix, data.name)
+    if taken := [name for name in names if name in features.names]:
+        raise InputError(f"a column {taken[0]} in {path}", "names that no text feature has", f"rename it, or {fix}")
+    for line in lines:
+        progress.say(f"  {data.name}, {line}")
+    joined = np.concatenate([features.values, values], axis=2)
+    return TextFeatures((*features.names, *names), joined, features.length_name)

@@ -191,6 +191,8 @@ class AuditConfig:
     """Labels that decide which side the classifier prefers (`resistance`), the first before the others."""
     rewards: list[RewardSource] = field(default_factory=list)
     """Reward models: name, kind, path, role (`reward-imprint`, `resistance`, `robustness`)."""
+    features: Path | None = None
+    """File of features of your own: pair_id, side and columns of numbers (`reward-imprint`)."""
     rewrite: RewriteConfig = field(default_factory=RewriteConfig)
     """Rewritings (`robustness`)."""
 

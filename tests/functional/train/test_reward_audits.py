@@ -122,3 +122,16 @@ def test_mistakes_are_told_before_anything_is_written(seal_run, tmp_path, capsys
     assert len(errors) == 1
     assert re.search(text, errors[0]), errors[0]
     assert not (tmp_path / "runs").exists()
+
+
+def test_features_of_ones_own_are_regressed_on_too(seal_run, only_run, tiny_root, tmp_path):
+    path = tmp_path / "features.csv"
+    rows = ["pair_id,side,politeness"]
+    for i, pair in enumerate(read_preferences("hh-rlhf", tiny_root).read()):
+        rows += [f"{pair.pair_id},{side},{(i * 3 + k) % 4}" for k, side in enumerate(pair.sides)]
+    path.write_text("\n".join(rows) + "\n")
+    assert seal_run("--trainer.max_epochs=1", features=str(path)) == 0
+    (table,) = tables(only_run())
+    betas = table.to_pandas().query("metric == 'beta' and spec == 'within' and feature == 'politeness'")
+    assert set(betas["slice"]) == {"pre", "post", "post-pre"}
+    assert betas["estimate"].notna().all()

@@ -43,6 +43,7 @@ def number(value: float | int | str) -> str:
             return str(value)
 
 
+MOST_FINDINGS = 18
 SAMPLE_NOTE = "The embedded sample was written for this project: to learn the tool with, not to conclude from."
 
 
@@ -74,8 +75,11 @@ def rows_of(table: pa.Table | None, weights: str) -> pa.Table | None:
 
 def print_findings(rows: pa.Table, console: Console) -> None:
     """Print the notable findings of audit rows, with the note where they are about the sample."""
-    for finding in [*notable_findings(rows), *reward_findings(rows)]:
+    findings = [*notable_findings(rows), *reward_findings(rows)]
+    for finding in findings[:MOST_FINDINGS]:
         console.print(f"* {finding}", highlight=False, markup=False)
+    if len(findings) > MOST_FINDINGS:
+        console.print(f"({len(findings) - MOST_FINDINGS} more; every number is in the table)", highlight=False)
     if has_sample(rows):
         console.print(SAMPLE_NOTE)
 

@@ -63,20 +63,21 @@ class AuditCorpus:
     def write_index(self, path: Path) -> None:
         """Write one row per (view, pair, side); the columns are those of `INDEX_SCHEMA`."""
         with whole_file(path) as part, pq.ParquetWriter(part, INDEX_SCHEMA, compression="zstd") as out:
+            sides = self.data.index.sides
             for slug in self.rows:
                 for start in range(0, len(self.data.index), PAIRS_AT_ONCE):
-                    out.write_table(self._index_rows(slug, slice(start, start + PAIRS_AT_ONCE)))
+                    pairs = slice(start, start + PAIRS_AT_ONCE)
+                    out.write_table(self._index_rows(slug, pairs, sides[pairs]))
 
-    def _index_rows(self, slug: str, pairs: slice) -> pa.Table:
+    def _index_rows(self, slug: str, pairs: slice, sides: np.ndarray) -> pa.Table:
         index = self.data.index
-        ties = index.is_tie[pairs]
-        n = 2 * len(ties)
+        n = sides.size
         return pa.table(
             {
                 "dataset": [self.data.name] * n,
                 "subset": np.repeat(index.subsets[pairs], 2),
                 "pair_id": np.repeat(index.pair_ids[pairs], 2),
-                "side": np.where(ties[:, None], ("a", "b"), ("chosen", "rejected")).ravel(),
+                "side": sides.ravel(),
                 "view": [slug] * n,
                 "cluster_id": np.repeat(index.cluster_ids[pairs], 2),
                 "text_id": self.text_ids.take(pa.array(self.rows[slug][pairs].ravel())),

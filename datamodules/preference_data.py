@@ -29,6 +29,11 @@ class PairIndex:
     def __len__(self) -> int:
         return len(self.pair_ids)
 
+    @property
+    def sides(self) -> np.ndarray:
+        """Names of both sides of every pair, str [n_pairs, 2]: chosen and rejected, or a and b of a tie."""
+        return np.where(self.is_tie[:, None], ("a", "b"), ("chosen", "rejected"))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreferenceData:

@@ -17,14 +17,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import InvalidHeader, ReadTimeoutError
-from urllib3.util import Retry
+from urllib3.exceptions import ReadTimeoutError
 
 from datamodules.errors import InputError, Rejected
 from datamodules.files import digest_of, drop_torn_line, require_output
 from datamodules.json_rows import iter_json_lines
 from datamodules.rewrites import Key, Rewrite, Rewrites, count_losses, why_unusable
-from datamodules.web import LOOPBACK, PASSING, Address, Patience, TryAgain, Web, WebError, persistently
+from datamodules.web import LOOPBACK, PASSING, Address, Patience, TryAgain, Web, WebError, persistently, retry_after
 
 PROMPT_VERSION = 1
 SYSTEM_PROMPT = """\
@@ -220,17 +219,10 @@ def _post(endpoint: ChatEndpoint, message: dict[str, Any], headers: dict[str, st
     except requests.exceptions.RequestException as error:
         raise TryAgain("broken-off") from error
     if response.status_code in PASSING:
-        raise TryAgain(f"http-{response.status_code}", _retry_after(response), status=response.status_code)
+        raise TryAgain(f"http-{response.status_code}", retry_after(response), status=response.status_code)
     if response.status_code != 200:
         raise _refused(response, endpoint)
     return response
-
-
-def _retry_after(response: requests.Response) -> float | None:
-    try:
-        return Retry().get_retry_after(response.raw)
-    except InvalidHeader:
-        return None
 
 
 class _Refused(WebError):

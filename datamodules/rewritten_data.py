@@ -36,13 +36,9 @@ def rewritten_data(data: PreferenceData, texts: Mapping[tuple[str, str], str]) -
         data: The original pairs; its report stays that of the originals.
         texts: (pair_id, side) -> rewritten response.
     """
-    first, second = np.where(data.index.is_tie[:, None], ("a", "b"), ("chosen", "rejected")).T
-    ids = data.index.pair_ids.tolist()
-    kept = np.array(
-        [(i, a) in texts and (i, b) in texts for i, a, b in zip(ids, first.tolist(), second.tolist(), strict=True)],
-        dtype=np.bool_,
-    )
     index = data.index
+    keyed = zip(index.pair_ids.tolist(), index.sides.tolist(), strict=True)
+    kept = np.array([all((pair_id, side) in texts for side in sides) for pair_id, sides in keyed], dtype=np.bool_)
     own = PairIndex(index.pair_ids[kept], index.subsets[kept], index.cluster_ids[kept], index.is_tie[kept])
 
     def read() -> Iterator[PreferencePair]:

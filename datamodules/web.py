@@ -243,7 +243,7 @@ def _require_success(response: requests.Response, address: Address) -> None:
             found, "requests that are left", f"set {address.token_variable} to a token, or fetch again later"
         )
     if status in PASSING or status == 416:
-        raise TryAgain(f"HTTP {status}", _retry_after(response), status=status)
+        raise TryAgain(f"HTTP {status}", retry_after(response), status=status)
     mirror = f"set {address.mirror_variable} to a mirror"
     if status in (401, 403):
         token = "check the token in" if address.token else "set to a token that may read it:"
@@ -255,7 +255,7 @@ def _require_success(response: requests.Response, address: Address) -> None:
     raise WebError(asked, "an answer", f"check {address.mirror_variable} and the proxy")
 
 
-def _retry_after(response: requests.Response) -> float | None:
+def retry_after(response: requests.Response) -> float | None:
     """Return the seconds of a Retry-After header, given as a number or as a date."""
     value = response.headers.get("Retry-After", "").strip()
     if value.isdecimal():

@@ -24,7 +24,7 @@ from models.reward_scorers import KINDS, Kind, ScorerSpec, open_scorer
 from train.config import DataConfig
 from train.inputs import data_root
 from train.progress import Progress
-from train.reward_scores import PairRewards, reward_scores, sides_of, warning_lines
+from train.reward_scores import PairRewards, reward_scores, warning_lines
 
 ENDINGS = (".parquet", ".csv", ".jsonl")
 
@@ -119,7 +119,7 @@ def _write(path: Path, read: Sequence[PreferenceData], scored: Sequence[PairRewa
         {
             "dataset": [data.name for data in read for _ in range(2 * len(data.index))],
             "pair_id": np.concatenate([np.repeat(data.index.pair_ids, 2) for data in read]),
-            "side": np.concatenate([sides_of(data.index).ravel() for data in read]),
+            "side": np.concatenate([data.index.sides.ravel() for data in read]),
             "reward": pa.array(np.concatenate([found.rewards.ravel() for found in scored]), from_pandas=True),
         }
     )

@@ -1,7 +1,7 @@
 """What is read, checked and built before training starts?"""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pytorch_lightning as pl
@@ -18,7 +18,7 @@ from models.evaluation import is_single_positive, validation_metrics
 from models.losses import class_weights
 from train.audit_setup import AuditSetup, build_setup
 from train.check_config import check_config
-from train.config import Config
+from train.config import Config, OptimConfig, TrainerConfig
 from train.inputs import (
     Annotations,
     data_root,
@@ -28,6 +28,7 @@ from train.inputs import (
     split_annotations,
 )
 from train.progress import Progress
+from train.reward_config import RewardTrainerConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def prepare(config: Config, progress: Progress) -> Prepared:
         model=model,
         datamodule=datamodule,
         setup=setup,
-        optimisation=_optimisation(config, datamodule.batches_per_epoch),
+        optimisation=optimisation_of(config.optim, config.trainer, datamodule.batches_per_epoch, config.run.seed),
         device=device,
         monitor=checked_monitor(config.trainer.monitor, datamodule.val, model),
     )
@@ -127,19 +128,13 @@ def accelerator_device(accelerator: str) -> torch.device:
     return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _optimisation(config: Config, batches_per_epoch: int) -> Optimisation:
+def optimisation_of(
+    optim: OptimConfig, trainer: TrainerConfig | RewardTrainerConfig, batches_per_epoch: int, seed: int
+) -> Optimisation:
     """Count the optimiser steps from data and settings: asking the trainer breaks exact resume (PL#20550)."""
-    batches = min(batches_per_epoch, config.trainer.limit_train_batches or batches_per_epoch)
-    steps = -(-batches // config.trainer.accumulate)
-    return Optimisation(
-        lr_encoder=config.optim.lr_encoder,
-        lr_head=config.optim.lr_head,
-        weight_decay=config.optim.weight_decay,
-        warmup_fraction=config.optim.warmup_fraction,
-        schedule=config.optim.schedule,
-        total_steps=steps * config.trainer.max_epochs,
-        seed=config.run.seed,
-    )
+    batches = min(batches_per_epoch, trainer.limit_train_batches or batches_per_epoch)
+    steps = -(-batches // trainer.accumulate)
+    return Optimisation(**asdict(optim), total_steps=steps * trainer.max_epochs, seed=seed)
 
 
 def checked_monitor(requested: str, val: TokenisedSplit, model: ValueClassifier) -> str:

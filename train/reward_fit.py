@@ -4,12 +4,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
 
 from datamodules.files import require_output, whole_file, write_json
 from datamodules.pair_datamodule import PairDataModule
@@ -18,19 +17,17 @@ from datamodules.views import ViewRequest
 from models.checkpoint_file import REWARD_MODEL, read_checkpoint_file
 from models.digest import weights_digest
 from models.encoder import load_pretrained
-from models.fine_tuning import Optimisation
-from models.precision import resolve_precision
 from models.reward_model import RewardModel, load_reward_model
 from train.callbacks.console import EpochLines
 from train.callbacks.recording_checkpoint_io import RecordingCheckpointIO
 from train.pair_accuracy import PairAccuracy, accuracies_of, accuracy_metrics, score_pairs
-from train.prepare import accelerator_device
+from train.prepare import accelerator_device, optimisation_of
 from train.progress import Progress
 from train.reward_config import RewardConfig, check_reward_config, reward_config_to_dict
 from train.reward_data import RewardData, read_reward_data, trained_on
 from train.run_directory import RunDirectory
-from train.tracking import LightningTracker, Tracker, open_trackers, wandb_mode
-from train.trainer import quiet_lightning
+from train.tracking import Tracker, open_trackers, wandb_mode
+from train.trainer import best_weights, lightning_trainer, quiet_lightning
 
 START_AGAIN = "start the run again"
 SHOWN = ("val/loss", "val/accuracy", "val/margin")
@@ -85,7 +82,7 @@ def reward_fit(config: RewardConfig) -> RewardFitResult:
     datamodule = PairDataModule(
         data.split, encoder.pad_id, config.trainer.batch_size, config.trainer.token_budget, config.run.seed
     )
-    model.optimisation = _optimisation(config, datamodule.batches_per_epoch)
+    model.optimisation = optimisation_of(config.optim, config.trainer, datamodule.batches_per_epoch, config.run.seed)
     track = replace(config.track, wandb=wandb_mode(config.track.wandb))  # type: ignore[arg-type]
     run = _new_run(config, data, device)
     plain = reward_config_to_dict(config)
@@ -127,13 +124,6 @@ def _new_run(config: RewardConfig, data: RewardData, device: torch.device) -> Ru
     return run
 
 
-def _optimisation(config: RewardConfig, batches_per_epoch: int) -> Optimisation:
-    """Count the optimiser steps from data and settings, as for a classifier."""
-    batches = min(batches_per_epoch, config.trainer.limit_train_batches or batches_per_epoch)
-    steps = -(-batches // config.trainer.accumulate)
-    return Optimisation(**asdict(config.optim), total_steps=steps * config.trainer.max_epochs, seed=config.run.seed)
-
-
 @contextmanager
 def _told(progress: Progress) -> Iterator[None]:
     """Say how to go on after a run that was stopped."""
@@ -160,35 +150,12 @@ def _train(
     def on_written(weights: str, step: int, path: Path) -> None:
         steps[path.name] = step
 
-    best = ModelCheckpoint(
-        dirpath=run.checkpoints,
-        filename="e{epoch:03d}-s{step:06d}",
-        auto_insert_metric_name=False,
-        monitor=config.trainer.monitor,
-        mode="min" if config.trainer.monitor == "val/loss" else "max",
-        save_top_k=config.trainer.save_top_k,
-        save_weights_only=True,
-    )
-    batches = min(datamodule.batches_per_epoch, config.trainer.limit_train_batches or 10)
-    bf16 = resolve_precision(config.trainer.precision, device) == "bf16"
+    best = best_weights(run, config.trainer.monitor, config.trainer.save_top_k)
+    callbacks: list[pl.Callback] = [EpochLines(progress, SHOWN), best]
+    checkpoint_io = RecordingCheckpointIO(on_written, lambda: START_AGAIN)
     with quiet_lightning():
-        trainer = pl.Trainer(
-            accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=1,
-            max_epochs=config.trainer.max_epochs,
-            precision="bf16-mixed" if bf16 else "32-true",
-            accumulate_grad_batches=config.trainer.accumulate,
-            gradient_clip_val=config.trainer.gradient_clip or None,
-            limit_train_batches=config.trainer.limit_train_batches,
-            num_sanity_val_steps=0,
-            log_every_n_steps=min(10, batches),
-            logger=LightningTracker(tracker, run.run_id),
-            callbacks=[EpochLines(progress, SHOWN), best],
-            plugins=[RecordingCheckpointIO(on_written, lambda: START_AGAIN)],
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            default_root_dir=run.path,
+        trainer = lightning_trainer(
+            config.trainer, device, datamodule.batches_per_epoch, run, callbacks, checkpoint_io, tracker
         )
         trainer.fit(model, datamodule=datamodule)
     path = Path(best.best_model_path)

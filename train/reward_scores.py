@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from datamodules.dialogue import Dialogue
 from datamodules.errors import InputError
 from datamodules.files import digest_of, file_digest, whole_file
-from datamodules.preference_data import ContentDigest, PairIndex, PreferenceData
+from datamodules.preference_data import ContentDigest, PreferenceData
 from datamodules.reward_file import JoinReport, join_rewards, read_reward_file
 from models.reward_scorers import Provenance, RewardScorer
 from train.progress import Progress
@@ -112,11 +112,6 @@ def warning_lines(scored: PairRewards) -> list[str]:
     return [*lines, *(f"note: {note}" for note in record["scorer"].get("notes", ()))]
 
 
-def sides_of(index: PairIndex) -> np.ndarray:
-    """Return the names of both sides of every pair, [n_pairs, 2] str."""
-    return np.where(index.is_tie[:, None], ("a", "b"), ("chosen", "rejected"))
-
-
 def _scored(data: PreferenceData, scorer: RewardScorer, progress: Progress) -> pa.Table:
     digest = ContentDigest()
 
@@ -138,7 +133,7 @@ def _scored(data: PreferenceData, scorer: RewardScorer, progress: Progress) -> p
     return pa.table(
         {
             "pair_id": np.repeat(data.index.pair_ids, 2),
-            "side": sides_of(data.index).ravel(),
+            "side": data.index.sides.ravel(),
             "reward": scores,
             "truncated": truncated,
         },

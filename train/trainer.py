@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from models.precision import resolve_precision
@@ -14,9 +15,10 @@ from train.callbacks.audit_on_checkpoint import AuditOnCheckpoint
 from train.callbacks.console import EpochLines
 from train.callbacks.recording_checkpoint_io import RecordingCheckpointIO
 from train.checkpoint_queue import CheckpointQueue
-from train.config import Config
+from train.config import Config, TrainerConfig
 from train.prepare import Prepared
 from train.progress import Progress
+from train.reward_config import RewardTrainerConfig
 from train.run_directory import RunDirectory
 from train.tracking import LightningTracker, Tracker
 
@@ -51,15 +53,7 @@ def build_trainer(
 ) -> pl.Trainer:
     """Build the trainer of a run; the callbacks' order matters (`AuditOnCheckpoint`)."""
     shown = tuple(dict.fromkeys(("val/loss", prepared.monitor, "val/f1_macro")))
-    weights = ModelCheckpoint(
-        dirpath=run.checkpoints,
-        filename="e{epoch:03d}-s{step:06d}",
-        auto_insert_metric_name=False,
-        monitor=prepared.monitor,
-        mode="min" if prepared.monitor.endswith("loss") else "max",
-        save_top_k=config.trainer.save_top_k,
-        save_weights_only=True,
-    )
+    weights = best_weights(run, prepared.monitor, config.trainer.save_top_k)
     callbacks: list[pl.Callback] = [EpochLines(progress, shown), weights]
     if config.trainer.save_last:
         # Only at the end of an epoch: the training order can be taken up there exactly, and not in between. That is
@@ -73,22 +67,69 @@ def build_trainer(
         )
         callbacks.append(last)
     callbacks.append(AuditOnCheckpoint(queue))
-    batches = min(prepared.datamodule.batches_per_epoch, config.trainer.limit_train_batches or 10)
-    bf16 = resolve_precision(config.trainer.precision, prepared.device) == "bf16"
+    return lightning_trainer(
+        config.trainer,
+        prepared.device,
+        prepared.datamodule.batches_per_epoch,
+        run,
+        callbacks,
+        RecordingCheckpointIO(on_written, lambda: run.how_to_go_on),
+        tracker,
+        config.trainer.val_check_interval,
+    )
+
+
+def best_weights(run: RunDirectory, monitor: str, save_top_k: int) -> ModelCheckpoint:
+    """Save weights at every validation and keep those with the best values of a metric, -1 for all."""
+    return ModelCheckpoint(
+        dirpath=run.checkpoints,
+        filename="e{epoch:03d}-s{step:06d}",
+        auto_insert_metric_name=False,
+        monitor=monitor,
+        mode="min" if monitor.endswith("loss") else "max",
+        save_top_k=save_top_k,
+        save_weights_only=True,
+    )
+
+
+def lightning_trainer(
+    settings: TrainerConfig | RewardTrainerConfig,
+    device: torch.device,
+    batches_per_epoch: int,
+    run: RunDirectory,
+    callbacks: list[pl.Callback],
+    checkpoint_io: RecordingCheckpointIO,
+    tracker: Tracker,
+    val_check_interval: float = 1.0,
+) -> pl.Trainer:
+    """Build a trainer on one device that logs to the tracker and shows what the callbacks show.
+
+    Args:
+        settings: Epochs, precision, accumulation, clipping.
+        device: Where to train.
+        batches_per_epoch: To log short epochs too.
+        run: The run directory.
+        callbacks: In order.
+        checkpoint_io: Writes the checkpoints.
+        tracker: Takes the metrics.
+        val_check_interval: Validate every so many epochs' share.
+    """
+    batches = min(batches_per_epoch, settings.limit_train_batches or 10)
+    bf16 = resolve_precision(settings.precision, device) == "bf16"
     return pl.Trainer(
-        accelerator="gpu" if prepared.device.type == "cuda" else "cpu",
+        accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1,
-        max_epochs=config.trainer.max_epochs,
+        max_epochs=settings.max_epochs,
         precision="bf16-mixed" if bf16 else "32-true",
-        accumulate_grad_batches=config.trainer.accumulate,
-        gradient_clip_val=config.trainer.gradient_clip or None,
-        val_check_interval=config.trainer.val_check_interval,
-        limit_train_batches=config.trainer.limit_train_batches,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.gradient_clip or None,
+        val_check_interval=val_check_interval,
+        limit_train_batches=settings.limit_train_batches,
         num_sanity_val_steps=0,
         log_every_n_steps=min(10, batches),
         logger=LightningTracker(tracker, run.run_id),
         callbacks=callbacks,
-        plugins=[RecordingCheckpointIO(on_written, lambda: run.how_to_go_on)],
+        plugins=[checkpoint_io],
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,

@@ -17,7 +17,7 @@ from datamodules.errors import InputError
 from datamodules.source_hosts import BASES, file_address, locate
 from datamodules.sources import SOURCES, files_of_split, source_named
 from datamodules.sources_lock import LockedFile, LockedSource, change_lock, read_lock
-from datamodules.web import Address, Patience, TryAgain, Web, WebError, _redirected, _retry_after, persistently
+from datamodules.web import Address, Patience, TryAgain, Web, WebError, _redirected, persistently, retry_after
 
 HASH = "0" * 64
 LOCKED = f'{{"upstream": "place", "sha256": "{HASH}", "size": 1}}'
@@ -118,11 +118,11 @@ def test_retry_after_is_a_number_or_a_date():
     answer = requests.Response()
     for value, expected in (("7", 7.0), ("", None), ("soon", None), ("-1", None)):
         answer.headers["Retry-After"] = value
-        assert _retry_after(answer) == expected
+        assert retry_after(answer) == expected
     answer.headers["Retry-After"] = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
-    assert 25 < (_retry_after(answer) or 0) <= 30
+    assert 25 < (retry_after(answer) or 0) <= 30
     answer.headers["Retry-After"] = format_datetime(datetime.now(UTC) - timedelta(seconds=30), usegmt=True)
-    assert _retry_after(answer) == 0
+    assert retry_after(answer) == 0
 
 
 def failing(web: Web, **failure) -> WebError:

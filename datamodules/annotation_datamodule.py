@@ -37,6 +37,21 @@ class Batch:
         return Batch(*(getattr(self, name).to(device) for name in ("input_ids", "attention_mask", "targets", "groups")))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PooledFeatures:
+    """What a frozen encoder makes of texts.
+
+    Attributes:
+        vectors: One pooled vector per distinct token sequence, float32 [n_distinct, width], memory-mapped.
+        rows: Which of them each text has, int64 [n].
+        encoder: Digest of the encoder and pooling that made them.
+    """
+
+    vectors: np.ndarray
+    rows: np.ndarray
+    encoder: str
+
+
 @dataclass(frozen=True, slots=True)
 class TokenisedSplit:
     """One split, tokenised.
@@ -46,17 +61,28 @@ class TokenisedSplit:
         tokens: Their token ids.
         targets: int64 [n, n_labels] in {1, 0, -1}.
         groups: Group numbers; texts of one group depend on each other, int64 [n].
+        features: Their pooled vectors, where a frozen encoder made them once; None where the encoder is in the loop.
     """
 
     texts: tuple[AnnotatedText, ...]
     tokens: TokenisedTexts
     targets: np.ndarray
     groups: np.ndarray
+    features: PooledFeatures | None = None
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens per text, int64 [n]."""
         return np.array([len(ids) for ids in self.tokens.ids], dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenisedSplits:
+    """Train, validation and test, tokenised."""
+
+    train: TokenisedSplit
+    val: TokenisedSplit
+    test: TokenisedSplit
 
 
 class _SplitDataset(Dataset[Batch]):
@@ -91,26 +117,26 @@ def tokenise_split(texts: Sequence[AnnotatedText], tokeniser: Tokeniser, view: V
     return TokenisedSplit(tuple(texts), tokens, targets, connected_groups(texts))
 
 
+def tokenise_splits(splits: Splits, tokeniser: Tokeniser, view: ViewRequest) -> TokenisedSplits:
+    """Tokenise all splits under a view."""
+    return TokenisedSplits(*(tokenise_split(s, tokeniser, view) for s in (splits.train, splits.val, splits.test)))
+
+
 class AnnotationDataModule(pl.LightningDataModule):
     """Batches of annotated texts: fixed size and length-grouped for training, by token budget for evaluation.
 
     Args:
         splits: The split texts.
-        tokeniser: Gives token ids.
-        view: What part of each text is read, and how it is cut.
+        pad_id: Id of the padding token.
         batch_size: Training texts per step.
         token_budget: Padded tokens per evaluation batch.
         seed: Seed of the training order.
     """
 
-    def __init__(
-        self, splits: Splits, tokeniser: Tokeniser, view: ViewRequest, batch_size: int, token_budget: int, seed: int
-    ) -> None:
+    def __init__(self, splits: TokenisedSplits, pad_id: int, batch_size: int, token_budget: int, seed: int) -> None:
         super().__init__()
-        self.train = tokenise_split(splits.train, tokeniser, view)
-        self.val = tokenise_split(splits.val, tokeniser, view)
-        self.test = tokenise_split(splits.test, tokeniser, view)
-        self._pad_id = tokeniser.pad_id
+        self.train, self.val, self.test = splits.train, splits.val, splits.test
+        self._pad_id = pad_id
         self._token_budget = token_budget
         self._sampler = LengthGroupedBatches(self.train.lengths, batch_size, seed)
 

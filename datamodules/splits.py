@@ -23,6 +23,19 @@ _ONE_CLASS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Fold:
+    """One of several parts of the texts that are test in turn.
+
+    Attributes:
+        number: Which part, from 0.
+        n: How many there are.
+    """
+
+    number: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
 class Splits:
     """Texts per split, in file order.
 
@@ -139,6 +152,7 @@ def split_texts(
     val_fraction: float,
     test_fraction: float,
     seed: int,
+    fold: Fold | None = None,
 ) -> Splits:
     """Split annotated texts into train, validation and test.
 
@@ -146,12 +160,17 @@ def split_texts(
         texts: All texts, or the training file's where a test file is given.
         given_test: The data set's own test (or validation) file; it becomes test as it stands.
         val_fraction: Share of `texts` for validation.
-        test_fraction: Share of `texts` for test; not used where `given_test` is.
-        seed: Decides between equal choices.
+        test_fraction: Share of `texts` for test; not used where `given_test` or `fold` is.
+        seed: Decides between equal choices; the folds of one seed have every text in test once.
+        fold: The part that becomes test; validation is cut from the others.
 
     Raises:
-        InputError: Fractions that leave no training text, or too few groups to fill every split.
+        InputError: Fractions that leave no training text, too few groups to fill every split, or folds of a data set
+            with a test file.
     """
+    if fold is not None:
+        _check_fold(fold, val_fraction, given_test is not None)
+        test_fraction = 1 / fold.n
     check_fractions(val_fraction, 0.0 if given_test is not None else test_fraction)
     n_leaks, n_shared = 0, 0
     if given_test is not None:
@@ -174,20 +193,49 @@ def split_texts(
             found, f"at least {len(names)} groups, one for each of {', '.join(names)}", "more data, or --data.path"
         )
     positives = np.array([text.labels for text in texts], dtype=np.int64) == 1
-    part = stratified_parts(positives, groups, [1 - sum(fractions), *fractions], seed)
+    if fold is None:
+        part = stratified_parts(positives, groups, [1 - sum(fractions), *fractions], seed)
+    else:
+        part = _fold_parts(positives, groups, val_fraction, fold, seed)
     chosen = {name: tuple(t for t, p in zip(texts, part, strict=True) if p == k) for k, name in enumerate(names)}
     for name in names:
         if not chosen[name]:
             found = f"no text for {name} out of {len(texts)} texts in {groups.max() + 1} groups"
-            raise InputError(
-                found, "every split filled", "larger --data.val_fraction or --data.test_fraction, or more data"
-            )
+            shares = "larger --data.val_fraction or --data.test_fraction"
+            fix = shares if fold is None else "a larger --data.val_fraction or fewer --data.n_folds"
+            raise InputError(found, "every split filled", f"{fix}, or more data")
     n_groups = {name: len(set(groups[part == k].tolist())) for k, name in enumerate(names)}
     test = tuple(given_test) if given_test is not None else chosen["test"]
     if given_test is not None:
         n_groups["test"] = int(connected_groups(test).max()) + 1
     check_no_leak({"train": chosen["train"], "val": chosen["val"], "test": test})
     return Splits(chosen["train"], chosen["val"], test, n_groups, n_leaks, n_shared)
+
+
+def _fold_parts(positives: np.ndarray, groups: np.ndarray, val_fraction: float, fold: Fold, seed: int) -> np.ndarray:
+    """Assign whole groups to train (0), validation (1) and test (2), the fold; int64 [n]."""
+    in_test = stratified_parts(positives, groups, [1 / fold.n] * fold.n, seed) == fold.number
+    part = np.full(len(groups), 2, dtype=np.int64)
+    if in_test.all():
+        return part
+    # Its share is that of all texts, of which the fold is gone.
+    share = val_fraction * fold.n / (fold.n - 1)
+    _, others = np.unique(groups[~in_test], return_inverse=True)
+    part[~in_test] = stratified_parts(positives[~in_test], others, [1 - share, share], seed)
+    return part
+
+
+def _check_fold(fold: Fold, val_fraction: float, has_test: bool) -> None:
+    """Raise InputError unless a fold can be test."""
+    if has_test:
+        found = f"{fold.n} folds of a data set that ships a test file"
+        raise InputError(found, "one or the other", "leave out --data.n_folds and --data.fold")
+    if fold.n < 2 or not 0 <= fold.number < fold.n:
+        found = f"fold {fold.number} of {fold.n}"
+        raise InputError(found, "at least 2 folds, numbered from 0", "--data.fold and --data.n_folds")
+    if not 0 < val_fraction < 1 - 1 / fold.n:
+        found = f"val_fraction {val_fraction} with {fold.n} folds"
+        raise InputError(found, "positive shares that leave a training part", "--data.val_fraction and --data.n_folds")
 
 
 def check_fractions(val_fraction: float, test_fraction: float) -> None:

@@ -19,6 +19,7 @@ from train.audit_setup import AUDITS, build_setup
 from train.auditing import CheckpointRecord, audit_checkpoint
 from train.config import Config
 from train.corpus_files import write_corpus_files
+from train.frozen import scoring_setup
 from train.held_out import absence_line, held_out_scores, predictions_beside
 from train.inputs import data_root, read_audited_data
 from train.prepare import accelerator_device
@@ -105,6 +106,7 @@ def _audit_file(settings: Any) -> int:
     setup = build_setup(
         config.audit, preferences, tokeniser, labels, config.run.cache_dir, device, progress, seen_texts
     )
+    setup = scoring_setup(setup, model, config.audit.precision, config.run.cache_dir)
     predictions = predictions_beside(settings.checkpoint, weights)
     held_out = held_out_scores(predictions, calibration, model)
     if held_out is None:

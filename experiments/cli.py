@@ -1,5 +1,6 @@
 """`imprint`: which verb, with which settings?"""
 
+import importlib
 import re
 import sys
 from argparse import ArgumentError
@@ -10,11 +11,14 @@ from datamodules.errors import InputError
 DESCRIPTION = "Train human-value classifiers of RLHF text and audit preference data with every checkpoint."
 VERBS = {
     "fit": "train a classifier, audit every checkpoint",
+    "tune": "search settings for the best validation metric; resume, share or repeat a search",
     "audit": "audit what is pending in a run, or one checkpoint",
     "prevalence": "shares of values as published and corrected, and why they differ",
+    "compare": "variants side by side on the same test texts, with intervals, costs and audits",
     "drift": "what moved between the checkpoints of a run, or between two runs",
     "score": "score texts of your own with a checkpoint",
     "gold": "draw texts for labelling by people, which correct audits",
+    "export": "write a checkpoint in Hugging Face layout, with a model card",
     "reward": "fit a reward model, score pairs, regress rewards on features",
     "data": "list, fetch, check or describe data sets",
 }
@@ -43,50 +47,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    # Verbs are imported when called: torch and transformers take seconds, and `--help` should not wait for them.
-    match arguments[:1]:
-        case ["fit"]:
-            from experiments.fit_command import run_fit
-
-            return run_fit(arguments[1:])
-        case ["audit"]:
-            from experiments.audit_command import run_audit
-
-            return run_audit(arguments[1:])
-        case ["prevalence"]:
-            from experiments.prevalence_command import run_prevalence
-
-            return run_prevalence(arguments[1:])
-        case ["drift"]:
-            from experiments.drift_command import run_drift
-
-            return run_drift(arguments[1:])
-        case ["score"]:
-            from experiments.score_command import run_score
-
-            return run_score(arguments[1:])
-        case ["gold"]:
-            from experiments.gold_command import run_gold
-
-            return run_gold(arguments[1:])
-        case ["reward"]:
-            from experiments.reward_command import run_reward
-
-            return run_reward(arguments[1:])
-        case ["data"]:
-            from experiments.data_command import run_data
-
-            return run_data(arguments[1:])
-        case ["-h" | "--help"] | []:
-            lines = [f"  {verb:<11}{text}" for verb, text in VERBS.items()]
-            print(
-                "\n".join(
-                    ["usage: imprint VERB ...", "", DESCRIPTION, "", *lines, "", "imprint VERB --help tells more."]
-                )
-            )
-            return 0 if arguments else 2
-        case _:
-            raise InputError(f"verb {arguments[0]!r}", f"one of {', '.join(VERBS)}", "imprint --help")
+    if not arguments or arguments[0] in ("-h", "--help"):
+        lines = [f"  {verb:<11}{text}" for verb, text in VERBS.items()]
+        print(
+            "\n".join(["usage: imprint VERB ...", "", DESCRIPTION, "", *lines, "", "imprint VERB --help tells more."])
+        )
+        return 0 if arguments else 2
+    verb = arguments[0]
+    if verb not in VERBS:
+        raise InputError(f"verb {verb!r}", f"one of {', '.join(VERBS)}", "imprint --help")
+    # Imported when called: torch and transformers take seconds, and `--help` should not wait for them.
+    command = importlib.import_module(f"experiments.{verb}_command")
+    code: int = getattr(command, f"run_{verb}")(arguments[1:])
+    return code
 
 
 def _usage_message(error: ArgumentError) -> str:

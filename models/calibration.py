@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
+from scipy.special import expit, logit
 from scipy.special import softmax as softmax_of
 
 from datamodules.errors import InputError
@@ -138,7 +138,8 @@ def fit_calibration(
       towards the shared threshold, the one with the best pooled F1 over all labels with known negatives: on the logit
       scale its own weighs n / (n + 3) for n known positives (`thresholds.SHRINKAGE`).
     * A label without known negatives (single-positive data) has no F1 to maximise. It is on when p, the chance that
-      it is the one written down, is above 1/L, and the calibration is marked as not calibrated.
+      it is the one written down, is above 1/L, and the calibration is marked as not calibrated. Where the loss has
+      no score for that, 1/2 decides, and `notes` tell.
     * One-class validation texts: a label that none of them carries takes the shared threshold; one that all of them
       carry gets a threshold below all their scores; where none carries any label, the thresholds are
       `chance_thresholds` and the calibration is marked as not calibrated. Each is told in `notes`.
@@ -153,9 +154,9 @@ def fit_calibration(
         labels: Names [L].
         signed: Whether labels are `<slug>-for`, `<slug>-against`.
         softmax: Whether the head is one choice among all labels.
-        chance_thresholds: The output of each label that means p = 1/L [L]. Default 1/L for a softmax head and 1/2 for
-            sigmoid heads, which holds for WAN without class weights (its optimum is s/(1-s) = (L-1) p/(1-p)); with
-            positive weight w it is w / (1 + w).
+        chance_thresholds: The output of each label, before any temperature, that means p = 1/L [L], NaN where none
+            does (see `chance.chance_thresholds`). Default 1/L for a softmax head and 1/2 for sigmoid heads, which holds
+            for WAN without class weights (its optimum is s/(1-s) = (L-1) p/(1-p)).
         groups: Group of each text [n]; texts of one depend on each other. Default: each text is one of its own.
         max_false_negative_rate: Largest expected share of a text's labels that may be missed, in (0, 1); None
             maximises F1.
@@ -182,6 +183,8 @@ def fit_calibration(
     if max_false_negative_rate is None:
         chance = np.full(len(labels), 1 / len(labels) if softmax else 0.5)
         chance = chance if chance_thresholds is None else np.array(chance_thresholds, dtype=float)
+        # What the logits of chance become at these temperatures.
+        chance = draft.probabilities((np.log(chance) if softmax else logit(chance))[np.newaxis])[0]
         found = f1_thresholds(probabilities, targets, labels, chance)
     else:
         units = np.arange(len(scores)) if groups is None else np.asarray(groups)

@@ -7,20 +7,23 @@ import torch
 
 from datamodules.annotation_datamodule import Batch
 from datamodules.errors import InputError
+from datamodules.feature_batches import FeatureBatch
 from datamodules.taxonomy import Taxonomy
 from datamodules.tokenise import Tokeniser
 from datamodules.views import ViewRequest
+from models.chance import chance_thresholds
 from models.checkpoint_file import CLASSIFIER
 from models.encoder import PretrainedEncoder
 from models.evaluation import validation_metrics
 from models.fine_tuning import FineTunedEncoder, Optimisation, load_model, read_resumable
-from models.losses import LOSSES, compute_loss
+from models.heads import LabelAttention, definition_queries, label_texts
+from models.losses import LOSSES, LossSettings, compute_loss
 
 __all__ = ["Optimisation", "ValueClassifier", "load_classifier", "read_checkpoint"]
 
 
 class ValueClassifier(FineTunedEncoder):
-    """A multi-label value classifier: encoder, pooling, dropout, linear head.
+    """A multi-label value classifier: encoder, pooling, dropout, head.
 
     Its arguments are plain values, so that a checkpoint holds all that rebuilds it (also the tokenizer) and loads
     under `weights_only=True`. Pretrained weights and the optimisation come in after construction.
@@ -33,12 +36,17 @@ class ValueClassifier(FineTunedEncoder):
         max_positions: Longest sequence the encoder reads.
         taxonomy: `Taxonomy.to_dict()`; its labels are the outputs, in order.
         view: `ViewRequest` fields: what part of an annotated text is read.
-        loss: `bce`, `wan` (both with a sigmoid per label) or `softmax` (one choice among all).
-        class_weights: Weight per label, see `losses.class_weights`; None for all ones.
+        loss: `bce`, `wan`, `an-ls`, `asl` (all with a sigmoid per label) or `softmax` (one choice among all).
+        class_weights: Weight per label, see `class_weights.class_weights`; None for all ones.
         pooling: `mean`, `cls` or `attention`.
         dropout: Dropout rate before the head.
         encoder_dropout: New rate for the encoder's own dropout layers; None keeps the configured ones.
         max_false_negative_rate: The bound that thresholds keep; None where they maximise F1.
+        head: `linear`, `mlp` or `label-attention`.
+        head_width: Width of the hidden layer of `mlp`; None for the others.
+        encoder_training: `full`, `frozen` or `lora`.
+        lora: Fields of `models.adapters.Lora`; None without adapters.
+        loss_settings: Fields of `losses.LossSettings` that act under this loss; None where none does.
     """
 
     KIND = CLASSIFIER
@@ -58,18 +66,36 @@ class ValueClassifier(FineTunedEncoder):
         dropout: float = 0.1,
         encoder_dropout: float | None = None,
         max_false_negative_rate: float | None = None,
+        head: str = "linear",
+        head_width: int | None = None,
+        encoder_training: str = "full",
+        lora: dict[str, Any] | None = None,
+        loss_settings: dict[str, Any] | None = None,
     ) -> None:
         if loss not in LOSSES:
             raise InputError(f"loss {loss!r}", f"one of {', '.join(LOSSES)}", "--model.loss")
         values = Taxonomy.from_dict(taxonomy)
         n_outputs = len(values.labels)
-        if loss != "bce" and n_outputs < 2:
+        if loss in ("wan", "softmax") and n_outputs < 2:
             raise InputError(f"loss {loss} with one value", "two values or more", "--model.loss bce")
         tokeniser = Tokeniser(tokenizer_json, pad_id, max_positions)
-        super().__init__(encoder_config, tokeniser, ViewRequest(**view), pooling, dropout, encoder_dropout, n_outputs)
+        super().__init__(
+            encoder_config,
+            tokeniser,
+            ViewRequest(**view),
+            pooling,
+            dropout,
+            encoder_dropout,
+            n_outputs,
+            head=head,
+            head_width=head_width,
+            encoder_training=encoder_training,
+            lora=lora,
+        )
         self.save_hyperparameters(logger=False)
         self.taxonomy = values
         self.loss_name = loss
+        self.loss_settings = LossSettings(**(loss_settings or {}))
         self.max_false_negative_rate = max_false_negative_rate
         weights = torch.ones(n_outputs) if class_weights is None else torch.tensor(class_weights)
         # Not persistent: they shape the loss, not the function, so they stay out of the weights digest.
@@ -81,8 +107,14 @@ class ValueClassifier(FineTunedEncoder):
     def from_pretrained(
         cls, encoder: PretrainedEncoder, taxonomy: Taxonomy, view: ViewRequest, **options: Any
     ) -> "ValueClassifier":
-        """Build a classifier on a pretrained encoder; `options` are the remaining constructor arguments."""
-        return cls.from_encoder(encoder, view, taxonomy=taxonomy.to_dict(), **options)
+        """Build a classifier on a pretrained encoder; `options` are the remaining constructor arguments.
+
+        Label attention begins with what the encoder itself makes of the value's name and definition.
+        """
+        model = cls.from_encoder(encoder, view, taxonomy=taxonomy.to_dict(), **options)
+        if isinstance(model.head, LabelAttention):
+            model.head.set_queries(definition_queries(model.encoder, model.tokeniser, label_texts(taxonomy)))
+        return model
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -95,34 +127,29 @@ class ValueClassifier(FineTunedEncoder):
         return self.loss_name == "softmax"
 
     @property
-    def chance_thresholds(self) -> list[float] | None:
-        """Probability per label that means "p above 1/L", where it is not the default.
-
-        A WAN head whose positive term has weight w puts s = w/(1+w) there (`losses.weak_assume_negative`). A softmax
-        trained with class weights w puts w/sum(w) there: what it says of a text whose values are all equally likely.
-        """
-        weights = self.class_weights.tolist()
-        match self.loss_name:
-            case "wan":
-                return [weight / (1 + weight) for weight in weights]
-            case "softmax":
-                return [weight / sum(weights) for weight in weights]
-            case _:
-                return None
+    def chance_thresholds(self) -> list[float]:
+        """Score of each label that means "p above 1/L", NaN where none does; see `chance.chance_thresholds`."""
+        return chance_thresholds(self.loss_name, self.class_weights.tolist(), self.loss_settings)
 
     def _loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         with torch.autocast(logits.device.type, enabled=False):
-            return compute_loss(self.loss_name, logits, targets, self.class_weights)
+            return compute_loss(self.loss_name, logits, targets, self.class_weights, self.loss_settings)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+    def _logits(self, batch: Batch | FeatureBatch) -> torch.Tensor:
+        if isinstance(batch, FeatureBatch):
+            return self.score_features(batch.features)
+        logits: torch.Tensor = self(batch.input_ids, batch.attention_mask)
+        return logits
+
+    def training_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> torch.Tensor:
         """Return the loss of a batch."""
-        loss = self._loss(self(batch.input_ids, batch.attention_mask), batch.targets)
+        loss = self._loss(self._logits(batch), batch.targets)
         self.log("train/loss", loss.detach(), batch_size=len(batch.targets), on_step=True, on_epoch=False)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> None:
         """Keep the logits of a batch for the metrics of the whole split."""
-        logits = self(batch.input_ids, batch.attention_mask)
+        logits = self._logits(batch)
         self._validation.append((logits.float().cpu(), batch.targets.cpu(), batch.groups.cpu()))
 
     def on_validation_epoch_end(self) -> None:

@@ -82,7 +82,7 @@ def load_pretrained(name: str, revision: str | None = None) -> PretrainedEncoder
         weights=model.state_dict(),
         tokenizer_json=tokenizer.backend_tokenizer.to_str(),
         pad_id=int(tokenizer.pad_token_id),
-        max_positions=_max_positions(model.config, tokenizer.model_max_length),
+        max_positions=max_positions(model, tokenizer.model_max_length),
     )
 
 
@@ -122,11 +122,17 @@ def _drop_pooler(model: nn.Module) -> None:
         model.register_module("pooler", None)
 
 
-def _max_positions(config: Any, model_max_length: int) -> int:
-    """Return the longest readable sequence; RoBERTa-like models keep pad_token_id + 1 positions for themselves."""
-    positions = getattr(config, "max_position_embeddings", None) or model_max_length
-    if config.model_type in ("roberta", "xlm-roberta", "camembert", "longformer"):
-        positions -= config.pad_token_id + 1
+def max_positions(model: nn.Module, model_max_length: int) -> int:
+    """Return the longest sequence that an encoder reads, special tokens included.
+
+    Args:
+        model: The encoder. RoBERTa and its kin begin to count positions behind the padding token's number.
+        model_max_length: What its tokenizer says.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None) or model_max_length
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            positions -= int(module.padding_idx) + 1
     return int(min(positions, model_max_length))
 
 

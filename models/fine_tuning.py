@@ -1,7 +1,7 @@
 """How is a pretrained encoder fine-tuned, whatever its head?"""
 
-import math
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -13,55 +13,19 @@ from torch import nn
 from datamodules.errors import InputError
 from datamodules.tokenise import Tokeniser
 from datamodules.views import ViewRequest
+from models.adapters import Lora, add_adapters, load_base_weights, merged_weights
 from models.checkpoint_file import CheckpointKind, check_progress, check_weights, read_checkpoint_file
 from models.encoder import Pooling, PretrainedEncoder, build_encoder
+from models.heads import LabelAttention, build_head
+from models.optimisation import Optimisation, parameter_groups
 
+__all__ = ["TRAININGS", "FineTunedEncoder", "Optimisation", "load_model", "read_resumable"]
 
-@dataclass(frozen=True, slots=True)
-class Optimisation:
-    """How the weights are moved.
-
-    Attributes:
-        lr_encoder: Peak learning rate of the encoder.
-        lr_head: Peak learning rate of pooling and head.
-        weight_decay: AdamW weight decay; biases and normalisation weights get none.
-        warmup_fraction: Share of all steps in which the rate rises linearly from 0.
-        schedule: What follows: `linear` (to 0), `cosine` (to 0) or `constant`.
-        total_steps: Optimiser steps of the whole run.
-        seed: Seed of dropout, together with epoch and batch.
-    """
-
-    lr_encoder: float
-    lr_head: float
-    weight_decay: float
-    warmup_fraction: float
-    schedule: str
-    total_steps: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.warmup_fraction < 1:
-            raise InputError(f"warmup_fraction {self.warmup_fraction}", "a share in [0, 1)", "--optim.warmup_fraction")
-        if self.schedule not in ("linear", "cosine", "constant"):
-            raise InputError(f"schedule {self.schedule!r}", "linear, cosine or constant", "--optim.schedule")
-
-    def factor(self, step: int) -> float:
-        """Share of the peak rate at an optimiser step (0-based)."""
-        warmup = math.ceil(self.warmup_fraction * self.total_steps)
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        progress = min(1.0, (step - warmup) / max(1, self.total_steps - warmup))
-        match self.schedule:
-            case "linear":
-                return 1.0 - progress
-            case "cosine":
-                return 0.5 * (1.0 + math.cos(math.pi * progress))
-            case _:
-                return 1.0
+TRAININGS = ("full", "frozen", "lora")
 
 
 class FineTunedEncoder(pl.LightningModule):
-    """Encoder, pooling, dropout and a linear head, with all that moves their weights; a subclass has the loss.
+    """Encoder, pooling, dropout and a head, with all that moves their weights; a subclass has the loss.
 
     Pretrained weights and the optimisation come in after construction: `from_pretrained`, `optimisation`. The arguments
     of a subclass are plain values that it saves as hyper-parameters, so that a checkpoint holds all that rebuilds it
@@ -76,6 +40,13 @@ class FineTunedEncoder(pl.LightningModule):
         encoder_dropout: New rate for the encoder's own dropout layers; None keeps the configured ones.
         n_outputs: Width of the head.
         head_bias: Whether the head has a bias.
+        head: `linear`, `mlp` or `label-attention`, see `models.heads`.
+        head_width: Width of the hidden layer of `mlp`; None for the others.
+        encoder_training: `full`, `frozen` (the encoder is a fixed function of its tokens) or `lora` (adapters alone).
+        lora: Fields of `Lora`, targets given; None without adapters.
+
+    Raises:
+        InputError: An unknown name, or two settings of which one leaves the other nothing to do.
     """
 
     KIND: ClassVar[CheckpointKind]
@@ -90,20 +61,42 @@ class FineTunedEncoder(pl.LightningModule):
         encoder_dropout: float | None,
         n_outputs: int,
         head_bias: bool = True,
+        head: str = "linear",
+        head_width: int | None = None,
+        encoder_training: str = "full",
+        lora: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        _check_architecture(head, pooling, encoder_training, lora, encoder_dropout)
+        self.encoder_config = encoder_config
+        self.encoder_training = encoder_training
         self.view = view
         self.tokeniser = tokeniser
         self.encoder = build_encoder(encoder_config, encoder_dropout)
         hidden_size = int(self.encoder.config.hidden_size)  # type: ignore[union-attr,arg-type]
+        if encoder_training == "frozen":
+            self.encoder.requires_grad_(False)
+        elif lora is not None:
+            add_adapters(self.encoder, Lora(**lora | {"targets": tuple(lora["targets"])}))
         self.pooling = Pooling(pooling, hidden_size)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(hidden_size, n_outputs, bias=head_bias)
+        self.head = build_head(head, hidden_size, n_outputs, head_width, dropout, head_bias)
         self.optimisation: Optimisation | None = None
+        self._trained: list[nn.Parameter] = []
 
     @classmethod
     def from_encoder(cls, encoder: PretrainedEncoder, view: ViewRequest, **options: Any) -> Self:
-        """Build a model on a pretrained encoder; `options` are the remaining arguments of the subclass."""
+        """Build a model on a pretrained encoder.
+
+        Args:
+            encoder: The encoder.
+            view: What is read, and how it is cut.
+            options: The remaining arguments of the subclass; `lora` may leave its targets to peft.
+        """
+        if options.get("lora") is not None:
+            lora = Lora(**options["lora"] | {"targets": tuple(options["lora"]["targets"])})
+            adapters = asdict(lora.with_defaults(encoder.config["model_type"]))
+            options["lora"] = adapters | {"targets": list(adapters["targets"])}
         arguments: dict[str, Any] = {
             "encoder_name": encoder.name,
             "encoder_config": encoder.config,
@@ -113,17 +106,60 @@ class FineTunedEncoder(pl.LightningModule):
             "view": asdict(view),
         }
         model = cls(**arguments, **options)
-        model.encoder.load_state_dict(encoder.weights)
+        load_base_weights(model.encoder, encoder.weights)
         return model
+
+    @property
+    def has_vector_features(self) -> bool:
+        """Whether pooling has no weights of its own, so that `features` are one vector a text."""
+        return self.pooling.kind != "attention" and not isinstance(self.head, LabelAttention)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Score texts: int64 ids and mask [batch, length] to float32 outputs of the head [batch, n_outputs]."""
-        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        pooled = self.dropout(self.pooling(states, attention_mask))
+        return self.score_features(self.features(input_ids, attention_mask), attention_mask)
+
+    def features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return what trained weights behind the encoder read; of a frozen encoder a pure function of the tokens.
+
+        Args:
+            input_ids: int64 [batch, length].
+            attention_mask: int64 [batch, length].
+
+        Returns:
+            float32: pooled vectors [batch, hidden], or token states [batch, length, hidden] where pooling is learnt.
+        """
+        with torch.no_grad() if self.encoder_training == "frozen" else nullcontext():
+            states: torch.Tensor = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return self.pooling(states, attention_mask) if self.has_vector_features else states.float()
+
+    def score_features(self, features: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Score what `features` returned; the mask is needed for token states. Returns float32 [batch, n_outputs]."""
         # The head stays in float32 under autocast: it is tiny, and its rounding would flip decisions.
-        with torch.autocast(pooled.device.type, enabled=False):
-            outputs: torch.Tensor = self.head(pooled)
+        with torch.autocast(features.device.type, enabled=False):
+            if isinstance(self.head, LabelAttention):
+                outputs: torch.Tensor = self.head(features, attention_mask)
+                return outputs
+            pooled = features if self.has_vector_features else self.pooling(features, attention_mask)
+            outputs = self.head(self.dropout(pooled))
         return outputs
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of every module; a frozen encoder stays in eval mode."""
+        super().train(mode)
+        if self.encoder_training == "frozen":
+            self.encoder.eval()
+        return self
+
+    def merged(self) -> nn.Module:
+        """Return a plain transformers encoder of its own, in eval mode, that computes what the trained one does."""
+        encoder = build_encoder(self.encoder_config)
+        encoder.load_state_dict(merged_weights(self.encoder))
+        return encoder.to(self.device).eval()
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Return the numbers of `trainable` and `total` parameters."""
+        counts = [(parameter.numel(), parameter.requires_grad) for parameter in self.parameters()]
+        return {"trainable": sum(n for n, trained in counts if trained), "total": sum(n for n, _ in counts)}
 
     def require_finite(self, outputs: torch.Tensor) -> None:
         """Raise InputError when training has diverged."""
@@ -132,13 +168,22 @@ class FineTunedEncoder(pl.LightningModule):
             raise InputError(found, "finite scores", "lower --optim.lr_encoder and --optim.lr_head")
 
     def log_validation(self, metrics: dict[str, float]) -> None:
-        """Log metrics of the validation split, named `val/...`."""
-        self.log_dict({f"val/{name}": value for name, value in metrics.items()})
-        # Lightning would log validation one step below the checkpoint that is saved with it; this name sets the step.
-        self.log("step", float(self.trainer.global_step))
+        """Log metrics of the validation split, named `val/...`.
+
+        All go to the loggers, at the step of the checkpoint that is saved with them (Lightning would log them one step
+        below). To callbacks go averages and what a checkpoint is picked by: Lightning takes milliseconds for each, and
+        for all values of a large taxonomy longer than training a head.
+        """
+        named = {f"val/{name}": value for name, value in metrics.items()}
+        picked = {getattr(callback, "monitor", None) for callback in self.trainer.checkpoint_callbacks}
+        step = self.trainer.global_step
+        shown = {name: value for name, value in named.items() if name.count("/") == 1 or name in picked}
+        self.log_dict({**shown, "step": float(step)}, logger=False)
+        for logger in self.trainer.loggers:
+            logger.log_metrics(named, step)
 
     def on_train_epoch_start(self) -> None:
-        """Put every module into training mode.
+        """Put every module into training mode, but for a frozen encoder.
 
         transformers returns a pretrained encoder in eval mode and Lightning keeps modes: without this call the encoder
         could train without dropout.
@@ -154,14 +199,20 @@ class FineTunedEncoder(pl.LightningModule):
         if self.optimisation is None:
             raise RuntimeError("set `optimisation` before fitting")
         sequence = np.random.SeedSequence([self.optimisation.seed, self.current_epoch, batch_idx])
-        torch.manual_seed(int(sequence.generate_state(1)[0]))
+        seed = int(sequence.generate_state(1)[0])
+        # As torch.manual_seed, which takes a stack trace for every kind of device that is not in use.
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_available():
+            torch.cuda.manual_seed_all(seed)
 
     def configure_optimizers(self) -> Any:
         """AdamW with one rate for the encoder and one for the head, stepped once per optimiser step."""
         if self.optimisation is None:
             raise RuntimeError("set `optimisation` before fitting")
+        # Found once: to walk through all modules takes longer than a step of a head on cached vectors.
+        self._trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         # Fused: on a CPU the loop over single tensors takes a quarter of the step of a small encoder.
-        optimizer = torch.optim.AdamW(self._parameter_groups(self.optimisation), fused=True)
+        optimizer = torch.optim.AdamW(parameter_groups(self, self.optimisation), fused=True)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.optimisation.factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -176,26 +227,14 @@ class FineTunedEncoder(pl.LightningModule):
         bf16 has float32's range and uses no scaler.
         """
         if gradient_clip_val:
-            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
-
-    def _parameter_groups(self, optimisation: Optimisation) -> list[dict[str, Any]]:
-        """Four groups: encoder and head, each with and without weight decay."""
-        groups = []
-        for is_encoder, lr in ((True, optimisation.lr_encoder), (False, optimisation.lr_head)):
-            named = [(n, p) for n, p in self.named_parameters() if n.startswith("encoder.") == is_encoder]
-            for decayed in (True, False):
-                # One-dimensional parameters are biases and normalisation weights.
-                parameters = [p for _, p in named if (p.ndim > 1) == decayed]
-                decay = optimisation.weight_decay if decayed else 0.0
-                groups.append({"params": parameters, "lr": lr, "weight_decay": decay})
-        return groups
+            torch.nn.utils.clip_grad_norm_(self._trained, gradient_clip_val)
 
     def on_train_start(self) -> None:
         """Put the configured rates back: restoring a checkpoint's optimiser would silently bring the old ones."""
         if self.optimisation is None:
             raise RuntimeError("set `optimisation` before fitting")
         scheduler = self.lr_schedulers()
-        fresh = self._parameter_groups(self.optimisation)
+        fresh = parameter_groups(self, self.optimisation)
         scheduler.base_lrs = [group["lr"] for group in fresh]  # type: ignore[union-attr]
         factor = self.optimisation.factor(scheduler.last_epoch)  # type: ignore[union-attr]
         for group, configured in zip(self.optimizers().param_groups, fresh, strict=True):  # type: ignore[union-attr]
@@ -221,9 +260,12 @@ def read_resumable(kind: type[Model], path: Path, fix: str) -> dict[str, Any]:
     checkpoint = read_checkpoint_file(path, fix, kind.KIND)
     with torch.device("meta"):
         model = _built(kind, checkpoint, path, fix)
-    check_weights(checkpoint["state_dict"], model.state_dict(), path, fix, kind.KIND)
+    # Where weights are averaged, training goes on from others than those that are scored.
+    for weights in ("state_dict", "current_model_state"):
+        if weights in checkpoint:
+            check_weights(checkpoint[weights], model.state_dict(), path, fix, kind.KIND)
     any_rates = Optimisation(0.0, 0.0, 0.0, 0.0, "constant", 1, 0)
-    groups = model._parameter_groups(any_rates)
+    groups = parameter_groups(model, any_rates)
     check_progress(checkpoint, [parameter for group in groups for parameter in group["params"]], path, fix)
     return checkpoint
 
@@ -254,3 +296,21 @@ def _built(kind: type[Model], checkpoint: dict[str, Any], path: Path, fix: str) 
         said = error.found if isinstance(error, InputError) else " ".join(str(error).split())
         found = f"{path}, a checkpoint of another version or an edited one ({said[:160]})"
         raise InputError(found, kind.KIND.needed, fix) from error
+
+
+def _check_architecture(
+    head: str, pooling: str, encoder_training: str, lora: dict[str, Any] | None, encoder_dropout: float | None
+) -> None:
+    """Check names, and that no setting would act nowhere."""
+    if encoder_training not in TRAININGS:
+        needed = f"one of {', '.join(TRAININGS)}"
+        raise InputError(f"encoder_training {encoder_training!r}", needed, "--model.encoder_training")
+    if (encoder_training == "lora") != (lora is not None):
+        found = f"encoder_training {encoder_training} {'without' if lora is None else 'with'} adapters"
+        raise InputError(found, "adapters for lora only", "--model.encoder_training")
+    if encoder_training == "frozen" and encoder_dropout is not None:
+        found = f"encoder_dropout {encoder_dropout} in a frozen encoder, which always computes the same"
+        raise InputError(found, "an encoder that is trained", "leave --model.encoder_dropout out")
+    if head == "label-attention" and pooling != "mean":
+        found = f"pooling {pooling} with head label-attention, which pools by itself"
+        raise InputError(found, "another head, or no pooling", "leave --model.pooling out")

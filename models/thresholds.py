@@ -45,12 +45,12 @@ def f1_thresholds(
         probabilities: [n, L].
         targets: int [n, L], 1, 0 or -1 (unknown).
         labels: Names [L].
-        chance: The probability of each label that means p = 1/L [L].
+        chance: The probability of each label that means p = 1/L [L], NaN where none does.
     """
     positives, negatives = (targets == 1).sum(axis=0), (targets == 0).sum(axis=0)
     can_fit = fittable(targets)
     own = can_fit & (positives > 0)
-    values = chance.copy()
+    values = np.where(np.isnan(chance), 0.5, chance)
     if can_fit.any():
         shared = best_threshold(probabilities[:, can_fit].ravel(), targets[:, can_fit].ravel())
         values[can_fit] = shared
@@ -64,7 +64,8 @@ def f1_thresholds(
         ("threshold drawn a tenth of the way or more to the shared one (few positives)", drawn),
         ("threshold below every score (all validation texts carry it)", own & (negatives == 0)),
         ("threshold not tuned (no validation text carries any value)", ~can_fit & no_positives),
-        ("on when p is above 1/L (no known negatives)", ~can_fit & ~no_positives),
+        ("on when p is above 1/L (no known negatives)", ~can_fit & ~no_positives & ~np.isnan(chance)),
+        ("on from 1/2, which is no score of p = 1/L: the loss has none", ~can_fit & np.isnan(chance)),
     )
     notes = (named(what, labels, which) for what, which in told)
     return Thresholds(values, bool(can_fit.all()), tuple(note for note in notes if note))

@@ -12,13 +12,13 @@ from datamodules.annotation_datamodule import TokenisedSplit, tokenise_split
 from datamodules.errors import InputError
 from datamodules.storage import writing
 from models.classifier import ValueClassifier
-from models.precision import resolve_precision
 from train.audit_setup import build_setup
 from train.audit_tables import forget_lost_audits, write_newest_audits
 from train.checkpoint_queue import CheckpointQueue, unfinished
 from train.checkpoints import load_weights, record_unknown_files
 from train.config import Config, config_to_dict
 from train.corpus_files import write_corpus_files
+from train.frozen import scoring_precision, scoring_setup
 from train.inputs import data_root, read_annotations_and_split, read_audited_data
 from train.ledger import Ledger, SeenCheckpoint
 from train.prepare import accelerator_device
@@ -96,13 +96,14 @@ def _audit(run: RunDirectory, ledger: Ledger, config: Config, pending_only: bool
     setup = build_setup(
         config.audit, preferences, tokeniser, labels, config.run.cache_dir, device, progress, seen_texts
     )
+    setup = scoring_setup(setup, first, config.audit.precision, config.run.cache_dir)
     with writing(run.corpora, "start the command again"):
         write_corpus_files(run.corpora, setup)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     run_id = f"{run.run_id}-audit-{stamp}"
     plain = config_to_dict(config)
     tracker = open_trackers(config.track, run_id, run.path, plain, config.run.experiment, job_type="audit")
-    precision = resolve_precision(config.audit.precision, device)
+    precision = scoring_precision(config.audit.precision, first, device)
     val = cache(lambda: validation_split(run, config, first))
     queue = CheckpointQueue(run, ledger, val, setup, precision, config.audit.token_budget, tracker, progress)
     exit_code = 1

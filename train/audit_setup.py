@@ -25,6 +25,7 @@ from models.calibration import Calibration
 from models.precision import resolve_precision
 from train.audited_data import AuditedData, build_audited_data, open_scorers, require_sources
 from train.config import AuditConfig
+from train.feature_cache import FeatureCache
 from train.gold import read_gold, say_gold
 from train.progress import Progress
 
@@ -42,6 +43,8 @@ class AuditSetup:
         token_budget: Padded tokens per scoring batch; does not change results beyond rounding.
         code: Digest of the code of `audits/` as it was when the set-up was built.
         noise_floor: Whether to measure what the arithmetic alone moves; no part of the key.
+        features: Where the pooled vectors of a frozen encoder are kept, which do not change the scores and so are no
+            part of the key; None where the encoder runs for every checkpoint.
     """
 
     audits: tuple[Audit, ...]
@@ -50,6 +53,7 @@ class AuditSetup:
     token_budget: int
     code: str
     noise_floor: bool = False
+    features: FeatureCache | None = None
 
     @property
     def corpora(self) -> tuple[AuditCorpus, ...]:

@@ -17,10 +17,12 @@ from datamodules.corpus import AuditCorpus
 from datamodules.files import write_json
 from models.calibration import Calibration, fit_calibration
 from models.classifier import ValueClassifier
+from models.features import encoder_digest, score_pooled
 from models.inference import score_tokens
 from train.audit_setup import AuditSetup
 from train.audited_data import AuditedData
 from train.corpus_files import measured_file_name
+from train.feature_cache import corpus_features
 from train.held_out import held_out_digest
 from train.progress import Progress
 
@@ -44,7 +46,9 @@ class CheckpointRecord:
 
 
 def score_split(model: ValueClassifier, split: TokenisedSplit, precision: str, token_budget: int) -> np.ndarray:
-    """Score the texts of a split: float32 logits [n, n_labels]."""
+    """Score the texts of a split: float32 logits [n, n_labels]; by the head alone where its encoder made features."""
+    if split.features is not None and split.features.encoder == encoder_digest(model):
+        return score_pooled(model, split.features.vectors, split.features.rows)
     return score_tokens(model, split.tokens.ids, split.lengths, model.tokeniser.pad_id, precision, token_budget)
 
 
@@ -107,16 +111,7 @@ def score_corpus(
         The scored pairs, and the item-level table: dataset, text_id, decisions (bits packed in label order, big
         endian), probabilities (float16).
     """
-    with progress.bar(f"scoring {corpus.data.name}", len(corpus.lengths), "texts") as advance:
-        logits = score_tokens(
-            model,
-            corpus.input_ids,
-            corpus.lengths,
-            model.tokeniser.pad_id,
-            setup.precision,
-            setup.token_budget,
-            advance,
-        )
+    logits = _logits(model, corpus, setup, progress)
     probabilities, decisions = _calibrated(logits, calibration)
     del logits
     index = corpus.data.index
@@ -152,6 +147,17 @@ def score_corpus(
         }
     )
     return scored, items
+
+
+def _logits(model: ValueClassifier, corpus: AuditCorpus, setup: AuditSetup, progress: Progress) -> np.ndarray:
+    """Score the distinct texts of a corpus, by the head alone where a frozen encoder's vectors are kept."""
+    if setup.features is not None:
+        return score_pooled(model, corpus_features(model, corpus, setup.features, progress))
+    pad_id = model.tokeniser.pad_id
+    with progress.bar(f"scoring {corpus.data.name}", len(corpus.lengths), "texts") as advance:
+        return score_tokens(
+            model, corpus.input_ids, corpus.lengths, pad_id, setup.precision, setup.token_budget, advance
+        )
 
 
 def _calibrated(logits: np.ndarray, calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:

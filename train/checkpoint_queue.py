@@ -15,7 +15,7 @@ from datamodules.errors import InputError
 from datamodules.storage import writing
 from models.calibration import Calibration
 from models.classifier import ValueClassifier
-from models.digest import weights_digest
+from models.digest import State, weights_digest
 from train.audit_metrics import audit_scalars
 from train.audit_setup import AuditSetup
 from train.audit_tables import read_finished_audit, write_newest_audits
@@ -47,6 +47,7 @@ class CheckpointQueue:
         token_budget: Padded tokens per scoring batch.
         tracker: Takes the audit numbers.
         progress: Shows the scoring.
+        digest: `weights_digest`, or what gives the same of the model in training in less time.
 
     Attributes:
         failures: Weights digests whose audit failed or could not be begun, in order.
@@ -63,7 +64,9 @@ class CheckpointQueue:
         token_budget: int,
         tracker: Tracker,
         progress: Progress,
+        digest: Callable[[State], str] = weights_digest,
     ) -> None:
+        self.digest = digest
         self._run = run
         self._ledger = ledger
         self._val = val
@@ -100,7 +103,7 @@ class CheckpointQueue:
 
     def _model_with(self, weights: str, module: pl.LightningModule) -> ValueClassifier:
         """Return a classifier with these weights: averaging callbacks write others than those in memory."""
-        if isinstance(module, ValueClassifier) and weights_digest(module.state_dict()) == weights:
+        if isinstance(module, ValueClassifier) and self.digest(module.state_dict()) == weights:
             return module
         self._progress.say(f"  checkpoint {weights[:8]} holds other weights than those in training: read from its file")
         seen = next(seen for seen in self._ledger.checkpoints if seen.weights == weights)

@@ -40,7 +40,11 @@ class DataConfig:
     val_fraction: float = 0.1
     """Share of the texts for validation."""
     test_fraction: float = 0.2
-    """Share of the texts for test; not used where the data set ships a test file."""
+    """Share of the texts for test; not used where the data set ships a test file, or with folds."""
+    n_folds: int | None = None
+    """Deal the texts into so many folds, of which one (fold) is test; runs of all folds test every text once."""
+    fold: int | None = None
+    """Number of the fold that is test, from 0 (with n_folds)."""
     split_seed: int = 0
     """Seed of the split."""
     allow_empty_values: bool = False
@@ -57,14 +61,43 @@ class ModelConfig:
     """Branch, tag or commit of a hub encoder."""
     pooling: Literal["mean", "cls", "attention"] = "mean"
     """How token states become one vector."""
-    loss: Literal["bce", "wan", "softmax"] = "bce"
-    """bce (unknown labels masked), wan (unknown weakly negative), softmax (one value a text, as published)."""
-    class_weights: Literal["none", "sqrt", "inverse"] = "none"
-    """Lift rare values in the loss by (the root of) their inverse frequency."""
+    loss: Literal["bce", "wan", "an-ls", "asl", "softmax"] = "bce"
+    """bce (unknown labels masked), wan (unknown weakly negative), an-ls (unknown negative, labels smoothed), asl
+    (asymmetric: easy negatives count less; unknown as in bce, but negative where no negatives are known at all),
+    softmax (one value a text, as published)."""
+    label_smoothing: float | None = None
+    """Target of a label that does not hold, in [0, 0.5), and how far one that holds is below 1 (`an-ls`); 0.1 when
+    left out."""
+    asl_gamma_positive: float | None = None
+    """How much less easy positives count (`asl`); 0, not at all, when left out."""
+    asl_gamma_negative: float | None = None
+    """How much less easy negatives count (`asl`); 4 when left out."""
+    asl_margin: float | None = None
+    """Score up to which a negative costs nothing (`asl`), in [0, 1); 0.05 when left out."""
+    class_weights: Literal["none", "sqrt", "inverse", "effective"] = "none"
+    """Lift rare values in the loss by (the root of) their inverse frequency, or by the effective number of texts."""
+    effective_beta: float | None = None
+    """Weight of one more text with the value against the one before it (`effective`), between 0 (all values alike) and
+    1 (inverse frequency); 0.999 when left out."""
     dropout: float = 0.1
     """Dropout rate before the head."""
     encoder_dropout: float | None = None
     """Dropout rate inside the encoder; its own rates when left out."""
+    head: Literal["linear", "mlp", "label-attention"] = "linear"
+    """linear or mlp (one hidden layer) on the pooled text, or label-attention: every label pools the text itself, at
+    first by its name and definition in the taxonomy."""
+    head_width: int = 256
+    """Width of the hidden layer (`mlp`)."""
+    encoder_training: Literal["full", "frozen", "lora"] = "full"
+    """full, frozen (only the head is trained), or lora (small adapters beside the encoder's layers)."""
+    lora_rank: int = 8
+    """Inner width of an adapter (`lora`)."""
+    lora_alpha: float = 16.0
+    """What an adapter says is multiplied by lora_alpha / lora_rank (`lora`)."""
+    lora_dropout: float = 0.0
+    """Dropout rate of what an adapter reads (`lora`)."""
+    lora_targets: list[str] = field(default_factory=list)
+    """Ends of the names of linear layers that get an adapter, * for any text (`lora`); peft's choice when left out."""
     decision: Literal["f1", "false-negative-rate"] = "f1"
     """What thresholds are fitted for: the best F1 of each label, or few missed labels (max_false_negative_rate)."""
     max_false_negative_rate: float = 0.1
@@ -116,6 +149,10 @@ class TrainerConfig:
     """Keep checkpoints/last.ckpt with the optimiser state, for `--resume`."""
     limit_train_batches: int | None = None
     """Train on only so many batches an epoch (a quick try)."""
+    average_weights: Literal["none", "ema"] = "none"
+    """ema: validate, save and audit a moving average of the weights of all steps so far."""
+    ema_decay: float = 0.99
+    """Weight of the average so far at each step (`ema`); less in the first steps, (1 + n) / (10 + n) at step n."""
 
 
 @dataclass

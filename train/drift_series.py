@@ -61,16 +61,26 @@ def planned_checkpoints(settings: Mapping[str, Any]) -> int:
     return int(trainer["max_epochs"] * (per_epoch + more))
 
 
+def monitored_metric(run: RunDirectory) -> str:
+    """Return the validation metric that picks the best checkpoint of a run.
+
+    Raises:
+        InputError: Its config cannot be read.
+    """
+    monitor = str(run_settings(run)["trainer"]["monitor"])
+    if monitor != "auto":
+        return monitor
+    # As training resolves it: single positives leave average precision undefined and unlogged.
+    return "val/ap_macro" if logged_values(run, "val/ap_macro") else "val/f1_top1_macro"
+
+
 def best_audited(run: RunDirectory, audits: Sequence[StoredAudit]) -> StoredAudit:
     """Return the audit of the checkpoint with the best value of the run's monitored metric.
 
     Raises:
         InputError: The metric has no defined value at any of them.
     """
-    monitor = run_settings(run)["trainer"]["monitor"]
-    if monitor == "auto":
-        # As training resolves it: single positives leave average precision undefined and unlogged.
-        monitor = "val/ap_macro" if logged_values(run, "val/ap_macro") else "val/f1_top1_macro"
+    monitor = monitored_metric(run)
     values = logged_values(run, monitor)
     sign = 1 if is_error(monitor) else -1
     known = [audit for audit in audits if audit.step in values and math.isfinite(values[audit.step])]

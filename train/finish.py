@@ -1,5 +1,6 @@
 """What is done after the last epoch? The best checkpoint is tested once, and tables and artifacts are sent."""
 
+import time
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from train.auditing import CheckpointRecord, score_split
 from train.checkpoint_queue import CheckpointQueue
 from train.checkpoints import best_checkpoint, files_of, load_weights
 from train.config import Config
+from train.cost import record_scoring
 from train.drift import Drift
 from train.drift_at_end import drift_at_end
+from train.frozen import uses_features
 from train.held_out import held_out_digest, held_out_scores
 from train.inputs import Annotations
 from train.ledger import Ledger, SeenCheckpoint
@@ -83,7 +86,10 @@ def finish(
     calibration = queue.calibration(weights, model)
     precision = queue.precision
     test = prepared.datamodule.test
+    start = time.perf_counter()
     logits = score_split(model, test, precision, config.audit.token_budget)
+    # Where features come from the cache, the encoder was not run.
+    record_scoring(run, len(test.texts), None if uses_features(model) else time.perf_counter() - start)
     metrics = evaluate(logits, test.targets, calibration, test.groups)
     write_predictions(run.predictions_file(weights, "test"), test, logits, calibration)
     bins = reliability_table(calibration.probabilities(logits), test.targets, test.groups, calibration.labels)

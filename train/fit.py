@@ -4,20 +4,21 @@ import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datamodules.errors import InputError
 from datamodules.files import write_json
 from datamodules.storage import writing
-from models.precision import resolve_precision
 from train.audit_tables import forget_lost_audits
 from train.auditing import CheckpointRecord
 from train.checkpoint_queue import CheckpointQueue
 from train.checkpoints import record_unknown_files
 from train.config import Config, config_to_dict
 from train.corpus_files import write_corpus_files
+from train.cost import recorded_training
 from train.finish import FitResult, finish
 from train.fork import begin_fork
+from train.frozen import run_digest, scoring_precision, with_cached_features
 from train.ledger import Ledger
 from train.patient_tracker import PatientTracker
 from train.prepare import Prepared, prepare
@@ -25,34 +26,52 @@ from train.progress import Progress
 from train.resume import check_same_run
 from train.run_directory import RunDirectory
 from train.run_lock import run_lock
+from train.shared import Shared
 from train.tracking import open_trackers, wandb_mode
 from train.trainer import build_trainer, quiet_lightning
 from train.training_texts import write_training_texts
 
+if TYPE_CHECKING:
+    from train.pruning import Pruning  # Optuna is imported by a search alone
 
-def fit(config: Config, resume: Path | None = None, fork: bool = False) -> FitResult:
+
+def fit(
+    config: Config,
+    resume: Path | None = None,
+    fork: bool = False,
+    shared: Shared | None = None,
+    progress: Progress | None = None,
+    pruning: "Pruning | None" = None,
+) -> FitResult:
     """Train a classifier, calibrate and audit every checkpoint, evaluate the best one on test.
 
     Args:
         config: The settings.
         resume: A run directory to go on with; its last checkpoint decides architecture and labels.
         fork: Go on in a new run directory and leave that one as it is.
+        shared: What other runs of this process have read and built already; see `prepare`.
+        progress: Shows the work; as the settings say when left out.
+        pruning: May stop the run early, when it is a trial of a search.
 
     Raises:
         InputError: A user's mistake, and nothing was written; or a disk that could not be written to, and what was
             written is whole and can be gone on with.
+        optuna.TrialPruned: It was stopped early: its checkpoints are calibrated, and test was not read.
     """
-    progress = Progress(config.run.progress)
+    progress = Progress(config.run.progress) if progress is None else progress
     old = None if resume is None else RunDirectory.open(resume)
     with ExitStack() as stack:
         if old is not None and not fork:
             stack.enter_context(run_lock(old, progress.say))
             old.require_writable()
-        prepared = prepare(config, progress)
+        prepared = prepare(config, progress, shared)
         # Asked before anything is written, and not again.
         track = replace(config.track, wandb=wandb_mode(config.track.wandb))  # type: ignore[arg-type]
         if old is not None:
-            check_same_run(old, prepared.model, prepared.annotations.splits, config.trainer.max_epochs, fork)
+            averages = config.trainer.average_weights == "ema"
+            splits = prepared.annotations.splits
+            check_same_run(old, prepared.model, splits, config.trainer.max_epochs, fork, averages)
+        prepared = with_cached_features(prepared, config, progress, old.last_checkpoint if old is not None else None)
         if old is not None and not fork:
             run = old
             with writing(run.path, run.how_to_go_on):
@@ -65,11 +84,12 @@ def fit(config: Config, resume: Path | None = None, fork: bool = False) -> FitRe
         tracker = PatientTracker(opened, run.metrics_file, progress.say)
         exit_code = 1
         try:
-            result = _train_and_evaluate(config, run, prepared, tracker, progress, old is not None)
+            result = _train_and_evaluate(config, run, prepared, tracker, progress, old is not None, pruning)
             exit_code = 0
             return result
         finally:
-            tracker.finish(exit_code)
+            is_pruned = pruning is not None and pruning.pruned_at is not None
+            tracker.finish(0 if is_pruned else exit_code, "pruned" if is_pruned else "")
 
 
 def _new_run(config: Config, prepared: Prepared, parent: RunDirectory | None) -> RunDirectory:
@@ -93,7 +113,7 @@ def write_run_files(run: RunDirectory, config: Config, prepared: Prepared, paren
     data: dict[str, Any] = {"annotations": annotated.report.to_dict(), "audited": audited}
     if annotated.test_report is not None:
         data["test_annotations"] = annotated.test_report.to_dict()
-    run.write_environment(prepared.device, data, parent)
+    run.write_environment(prepared.device, data, parent, prepared.model.parameter_counts())
     write_json(run.path / "splits.json", prepared.annotations.splits.to_dict())
     write_training_texts(run.path, prepared.training_texts)
     if prepared.setup is not None:
@@ -102,14 +122,24 @@ def write_run_files(run: RunDirectory, config: Config, prepared: Prepared, paren
 
 
 def _train_and_evaluate(
-    config: Config, run: RunDirectory, prepared: Prepared, tracker: PatientTracker, progress: Progress, resumed: bool
+    config: Config,
+    run: RunDirectory,
+    prepared: Prepared,
+    tracker: PatientTracker,
+    progress: Progress,
+    resumed: bool,
+    pruning: "Pruning | None",
 ) -> FitResult:
     model, datamodule = prepared.model, prepared.datamodule
     model.optimisation = prepared.optimisation
+    counts = model.parameter_counts()
+    how = f"encoder_training {model.encoder_training}"
+    progress.say(f"training {counts['trainable']:,} of {counts['total']:,} parameters ({how})")
     ledger = Ledger(run.ledger_file)
-    precision = resolve_precision(config.audit.precision, prepared.device)
+    precision = scoring_precision(config.audit.precision, model, prepared.device)
+    budget, digest = config.audit.token_budget, run_digest(model)
     queue = CheckpointQueue(
-        run, ledger, lambda: datamodule.val, prepared.setup, precision, config.audit.token_budget, tracker, progress
+        run, ledger, lambda: datamodule.val, prepared.setup, precision, budget, tracker, progress, digest
     )
     steps_per_epoch = prepared.optimisation.total_steps / config.trainer.max_epochs
 
@@ -117,7 +147,7 @@ def _train_and_evaluate(
         queue.add(CheckpointRecord(weights, step, step / steps_per_epoch), path)
 
     with quiet_lightning():
-        trainer = build_trainer(config, prepared, run, queue, on_written, tracker, progress)
+        trainer = build_trainer(config, prepared, run, queue, on_written, tracker, progress, pruning)
         if resumed:
             record_unknown_files(run, ledger, steps_per_epoch, progress.say)
             forget_lost_audits(run, ledger, progress.say)
@@ -126,7 +156,8 @@ def _train_and_evaluate(
                 progress.say(f"  checkpoint {weights[:8]} was deleted before it was audited")
         ckpt_path = str(run.last_checkpoint) if resumed else None
         try:
-            trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
+            with recorded_training(run):
+                trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
         except SystemExit as error:
             # Lightning turns an interrupt into an exit of its own.
             progress.say(f"interrupted; go on with: {run.how_to_go_on}")
@@ -137,5 +168,7 @@ def _train_and_evaluate(
             raise
         # What was saved after the last hook.
         queue.drain(model)
+    if pruning is not None:
+        pruning.raise_if_pruned()
     with writing(run.path, run.how_to_go_on):
         return finish(config, run, prepared, ledger, queue, tracker)

@@ -9,7 +9,7 @@ from datamodules.annotations import read_annotations
 from datamodules.errors import InputError
 from datamodules.parts import Part
 from datamodules.preferences import PreferenceData, read_preferences
-from datamodules.splits import Splits, split_texts
+from datamodules.splits import Fold, Splits, split_texts
 from datamodules.taxonomy import Taxonomy, load_taxonomy
 from train.config import AuditConfig, DataConfig
 
@@ -71,7 +71,9 @@ def split_annotations(data: AnnotatedData, config: DataConfig) -> Annotations:
     Raises:
         InputError: Settings that leave a split empty, or a value without a single positive training text.
     """
-    splits = split_texts(data.texts, data.test_texts, config.val_fraction, config.test_fraction, config.split_seed)
+    fold = None if config.fold is None or config.n_folds is None else Fold(config.fold, config.n_folds)
+    fractions = config.val_fraction, config.test_fraction
+    splits = split_texts(data.texts, data.test_texts, *fractions, config.split_seed, fold)
     require_positives(data.taxonomy, splits, config.allow_empty_values)
     return Annotations(data.taxonomy, data, splits)
 

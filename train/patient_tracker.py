@@ -61,9 +61,9 @@ class PatientTracker:
         """See `Tracker`."""
         self._tracker.log_artifact(name, kind, files, metadata, aliases)
 
-    def finish(self, exit_code: int) -> None:
+    def finish(self, exit_code: int, state: str = "") -> None:
         """See `Tracker`; tells what was never written."""
         self._write_waiting(told_before=False)
         if self._waiting:
             self._say(f"  {len(self._waiting)} rows of metrics are lost: they could not be written to {self._path}")
-        self._tracker.finish(exit_code)
+        self._tracker.finish(exit_code, state)

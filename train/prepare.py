@@ -2,21 +2,23 @@
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 
 from datamodules.annotated_text import AnnotatedData
-from datamodules.annotation_datamodule import AnnotationDataModule, TokenisedSplit
+from datamodules.annotation_datamodule import AnnotationDataModule, TokenisedSplit, tokenise_splits
 from datamodules.errors import InputError
+from datamodules.feature_batches import FeatureDataModule
+from datamodules.preferences import PreferenceData
 from datamodules.splits import Splits, one_class_lines, require_contrast
 from datamodules.views import ViewRequest
 from models.calibration_file import FALSE_NEGATIVE_RATE
 from models.classifier import Optimisation, ValueClassifier
 from models.encoder import load_pretrained
 from models.evaluation import is_single_positive, validation_metrics
-from models.losses import class_weights
 from train.audit_setup import AuditSetup, build_setup
 from train.check_config import check_config
 from train.config import Config, ModelConfig, OptimConfig, TrainerConfig
@@ -28,8 +30,10 @@ from train.inputs import (
     read_audited_data,
     split_annotations,
 )
+from train.loss_arguments import loss_arguments
 from train.progress import Progress
 from train.reward_config import RewardTrainerConfig
+from train.shared import Shared
 from train.training_texts import training_digests
 
 
@@ -50,7 +54,7 @@ class Prepared:
 
     annotations: Annotations
     model: ValueClassifier
-    datamodule: AnnotationDataModule
+    datamodule: AnnotationDataModule | FeatureDataModule
     setup: AuditSetup | None
     training_texts: np.ndarray
     optimisation: Optimisation
@@ -58,20 +62,26 @@ class Prepared:
     monitor: str
 
 
-def prepare(config: Config, progress: Progress) -> Prepared:
+def prepare(config: Config, progress: Progress, shared: Shared | None = None) -> Prepared:
     """Read and check everything, build the model; writes nothing but the token cache.
+
+    Args:
+        config: The settings.
+        progress: Shows the work.
+        shared: What earlier runs of a sweep have read and built; it grows. None begins anew.
 
     Raises:
         InputError: A user's mistake.
     """
     check_config(config)
     torch.set_float32_matmul_precision(config.trainer.matmul_precision)
-    pl.seed_everything(config.run.seed, verbose=False)
-    data = read_annotated_data(config.data)
+    shared = Shared() if shared is None else shared
+    texts_from = [config.data, data_root(config.data)]
+    data = shared.once("texts", texts_from, lambda: read_annotated_data(config.data))
     # Before anything can be wrong with the labels: the report tells what was not read.
     for line in report_lines(data):
         progress.say(line)
-    annotations = split_annotations(data, config.data)
+    annotations = shared.once("splits", texts_from, lambda: split_annotations(data, config.data))
     for line in split_lines(annotations.splits):
         progress.say(line)
     if empty := labels_without_positives(annotations.taxonomy, annotations.splits):
@@ -80,31 +90,44 @@ def prepare(config: Config, progress: Progress) -> Prepared:
     for line in one_class_lines(annotations.splits, annotations.taxonomy.labels):
         progress.say(line)
     require_usable_loss(config.model.loss, annotations.splits)
-    audited = read_audited_data(config.audit, data_root(config.data)) if config.audit.enabled else ()
-    encoder = load_pretrained(config.model.encoder, config.model.revision)
+    audited = _audited_data(config, shared)
+    name, revision = config.model.encoder, config.model.revision
+    encoder = shared.once("encoder", [name, revision], lambda: load_pretrained(name, revision))
     view = ViewRequest(config.data.view, config.data.truncation, config.data.max_length)
     tokeniser = encoder.tokeniser()
+    tokens_from = [*texts_from, name, revision]
+    tokens = shared.once("tokens", tokens_from, lambda: tokenise_splits(annotations.splits, tokeniser, view))
     datamodule = AnnotationDataModule(
-        annotations.splits, tokeniser, view, config.trainer.batch_size, config.audit.token_budget, config.run.seed
+        tokens, tokeniser.pad_id, config.trainer.batch_size, config.audit.token_budget, config.run.seed
     )
-    weights = class_weights(config.model.class_weights, torch.from_numpy(datamodule.train.targets), config.model.loss)
+    # Here, so that a head begins the same whatever was read before, or not read again.
+    pl.seed_everything(config.run.seed, verbose=False)
     model = ValueClassifier.from_pretrained(
         encoder,
         annotations.taxonomy,
         view,
-        loss=config.model.loss,
-        class_weights=weights.tolist(),
+        **loss_arguments(config.model, datamodule.train.targets),
         pooling=config.model.pooling,
         dropout=config.model.dropout,
         encoder_dropout=config.model.encoder_dropout,
         max_false_negative_rate=bound_of(config.model),
+        head=config.model.head,
+        head_width=config.model.head_width if config.model.head == "mlp" else None,
+        encoder_training=config.model.encoder_training,
+        lora=lora_of(config.model),
     )
     device = accelerator_device(config.trainer.accelerator)
     seen_texts = training_digests(annotations.splits, view)
     setup = None
     if audited:
         cache_dir = config.run.cache_dir
-        setup = build_setup(config.audit, audited, tokeniser, model.labels, cache_dir, device, progress, seen_texts)
+        setup = shared.once(
+            "audits",
+            [config.audit, *tokens_from, cache_dir, device],
+            lambda: build_setup(
+                config.audit, audited, tokeniser, model.labels, cache_dir, device, progress, seen_texts
+            ),
+        )
     return Prepared(
         annotations=annotations,
         model=model,
@@ -117,9 +140,24 @@ def prepare(config: Config, progress: Progress) -> Prepared:
     )
 
 
+def _audited_data(config: Config, shared: Shared) -> tuple[PreferenceData, ...]:
+    if not config.audit.enabled:
+        return ()
+    root = data_root(config.data)
+    return shared.once("preferences", [config.audit, root], lambda: read_audited_data(config.audit, root))
+
+
 def bound_of(model: ModelConfig) -> float | None:
     """Return the bound on the false-negative rate that thresholds are to keep; None where they maximise F1."""
     return model.max_false_negative_rate if model.decision == FALSE_NEGATIVE_RATE else None
+
+
+def lora_of(model: ModelConfig) -> dict[str, Any] | None:
+    """Return the adapters that the encoder gets, as the classifier takes them; None for none."""
+    if model.encoder_training != "lora":
+        return None
+    names = ("rank", "alpha", "dropout", "targets")
+    return {name: getattr(model, f"lora_{name}") for name in names}
 
 
 def require_usable_loss(loss: str, splits: Splits) -> None:

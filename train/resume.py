@@ -1,5 +1,6 @@
 """May this run go on from that checkpoint?"""
 
+import inspect
 from typing import Any
 
 from datamodules.errors import InputError
@@ -12,7 +13,9 @@ from train.run_directory import RunDirectory
 UNPRINTED = ("tokenizer_json", "encoder_config", "taxonomy", "class_weights")
 
 
-def check_same_run(run: RunDirectory, model: ValueClassifier, splits: Splits, max_epochs: int, fork: bool) -> None:
+def check_same_run(
+    run: RunDirectory, model: ValueClassifier, splits: Splits, max_epochs: int, fork: bool, averages: bool = False
+) -> None:
     """Check that architecture, labels and splits are those the run began with, and that it has not gone further.
 
     Args:
@@ -21,10 +24,11 @@ def check_same_run(run: RunDirectory, model: ValueClassifier, splits: Splits, ma
         splits: The texts as they are now.
         max_epochs: Epochs to train in all.
         fork: A new run goes on from it, which must have an epoch left to train.
+        averages: Whether weights are averaged.
 
     Raises:
-        InputError: No checkpoint to resume from, another architecture or label space, other texts in a split, or more
-            epochs done than `max_epochs`.
+        InputError: No checkpoint to resume from, another architecture or label space, averaging begun or ended, other
+            texts in a split, or more epochs done than `max_epochs`.
     """
     path = run.last_checkpoint
     if not path.is_file():
@@ -32,7 +36,9 @@ def check_same_run(run: RunDirectory, model: ValueClassifier, splits: Splits, ma
         needed = "a run that finished an epoch, with --trainer.save_last true"
         raise InputError(found, needed, "start a new run")
     checkpoint = read_checkpoint(path, fix="--resume")
-    saved, now = checkpoint["hyper_parameters"], dict(model.hparams)
+    # A checkpoint of before an argument existed was made by its default.
+    defaults = {name: parameter.default for name, parameter in inspect.signature(type(model)).parameters.items()}
+    saved, now = defaults | checkpoint["hyper_parameters"], dict(model.hparams)
     for name in now:
         if saved.get(name) != now[name]:
             values = "" if name in UNPRINTED else f" ({saved.get(name)!r} in the checkpoint, {now[name]!r} now)"
@@ -41,6 +47,10 @@ def check_same_run(run: RunDirectory, model: ValueClassifier, splits: Splits, ma
                 "the architecture and labels that the run began with",
                 "leave the --model.* and --data.* flags as they were, or start a new run",
             )
+    if averages != ("averaging_state" in checkpoint):
+        asked, kept = ("ema", "no") if averages else ("none", "a moving")
+        found = f"trainer.average_weights {asked} for a run that kept {kept} average"
+        raise InputError(found, "what the run began with", "--trainer.average_weights, or start a new run")
     run.require_same_splits(splits.to_dict())
     # Saved at the end of an epoch, whose number counts from 0.
     n_done = int(checkpoint["epoch"]) + 1

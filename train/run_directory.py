@@ -7,6 +7,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -197,8 +198,21 @@ class RunDirectory:
                 else:
                     part.unlink(missing_ok=True)
 
-    def write_environment(self, device: torch.device, data: dict[str, Any], parent: dict[str, Any] | None) -> None:
-        """Write env.json: format, parent run if any, versions, git state, device, data digests and read reports."""
+    def write_environment(
+        self,
+        device: torch.device,
+        data: dict[str, Any],
+        parent: dict[str, Any] | None,
+        parameters: dict[str, int] | None = None,
+    ) -> None:
+        """Write env.json.
+
+        Args:
+            device: Where the run computes.
+            data: Digests and read reports.
+            parent: The run that it goes on from, if any.
+            parameters: Numbers of `trainable` and `total` parameters.
+        """
         write_json(
             self.environment_file,
             {
@@ -211,18 +225,24 @@ class RunDirectory:
                 "threads": torch.get_num_threads(),
                 "git": git_state(Path(__file__).parent),
                 "packages": installed_versions(),
+                "parameters": parameters,
                 "data": data,
             },
         )
 
 
+@cache
 def installed_versions() -> dict[str, str]:
-    """Return the version of every installed distribution, by name."""
+    """Return the version of every installed distribution, by name, as when this process first asked."""
     return dict(sorted((d.name, d.version) for d in distributions()))
 
 
+@cache
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Return the commit and whether tracked files are changed; None outside a checkout."""
+    """Return the commit and whether tracked files are changed; None outside a checkout.
+
+    As when this process first asked: what it runs is the code of that time.
+    """
 
     def git(*arguments: str) -> str:
         return subprocess.run(

@@ -37,8 +37,8 @@ class Tracker(Protocol):
     ) -> None:
         """Take files under an artifact name."""
 
-    def finish(self, exit_code: int) -> None:
-        """End the run; 0 is success."""
+    def finish(self, exit_code: int, state: str = "") -> None:
+        """End the run; exit code 0 is success, and a state, such as `pruned`, tells more."""
 
 
 class LocalRecord:
@@ -72,7 +72,7 @@ class LocalRecord:
     ) -> None:
         """Nothing to do: the files are in the run directory."""
 
-    def finish(self, exit_code: int) -> None:
+    def finish(self, exit_code: int, state: str = "") -> None:
         """Nothing to do: each line was written when it came."""
 
 
@@ -142,8 +142,10 @@ class WandbMirror:
             artifact.add_file(str(file), policy="immutable")
         self._run.log_artifact(artifact, aliases=list(aliases))
 
-    def finish(self, exit_code: int) -> None:
-        """Close the W&B run."""
+    def finish(self, exit_code: int, state: str = "") -> None:
+        """Close the W&B run; a state becomes a tag, which runs are filtered by."""
+        if state:
+            self._run.tags = (*(self._run.tags or ()), state)
         self._run.finish(exit_code=exit_code)
 
 
@@ -209,9 +211,9 @@ class Trackers:
         """See `Tracker`."""
         self._pass_on("log_artifact", name, kind, files, metadata, aliases)
 
-    def finish(self, exit_code: int) -> None:
+    def finish(self, exit_code: int, state: str = "") -> None:
         """See `Tracker`."""
-        self._pass_on("finish", exit_code)
+        self._pass_on("finish", exit_code, state)
 
 
 def open_trackers(

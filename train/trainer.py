@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from models.evaluation import is_error
 from models.precision import resolve_precision
 from train.callbacks.audit_on_checkpoint import AuditOnCheckpoint
+from train.callbacks.averaged_weights import AveragedWeights
 from train.callbacks.console import EpochLines
 from train.callbacks.recording_checkpoint_io import RecordingCheckpointIO
 from train.checkpoint_queue import CheckpointQueue
@@ -51,11 +52,15 @@ def build_trainer(
     on_written: Callable[[str, int, Path], None],
     tracker: Tracker,
     progress: Progress,
+    pruning: pl.Callback | None = None,
 ) -> pl.Trainer:
     """Build the trainer of a run; the callbacks' order matters (`AuditOnCheckpoint`)."""
     shown = tuple(dict.fromkeys(("val/loss", prepared.monitor, "val/f1_macro")))
     weights = best_weights(run, prepared.monitor, config.trainer.save_top_k)
     callbacks: list[pl.Callback] = [EpochLines(progress, shown), weights]
+    if config.trainer.average_weights == "ema":
+        callbacks.insert(0, AveragedWeights(config.trainer.ema_decay, prepared.device))
+    callbacks += [pruning] if pruning is not None else []
     if config.trainer.save_last:
         # Only at the end of an epoch: the training order can be taken up there exactly, and not in between. That is
         # also why nothing is saved on an exception: one could not go on from it, and no metric tells what it is worth.
@@ -74,7 +79,7 @@ def build_trainer(
         prepared.datamodule.batches_per_epoch,
         run,
         callbacks,
-        RecordingCheckpointIO(on_written, lambda: run.how_to_go_on),
+        RecordingCheckpointIO(on_written, lambda: run.how_to_go_on, queue.digest),
         tracker,
         config.trainer.val_check_interval,
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.annotated_text import UNKNOWN
+from audits.stats.redrawn_metrics import columns_of, label_ap, label_f1, mean_of_defined
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -41,7 +41,7 @@ def group_weights(groups: NDArray[np.integer], n_replicates: int, seed: int) -> 
     return np.asarray(drawn[:, index], dtype=np.int64)
 
 
-def weighted_macro_f1(decisions: Bools, targets: NDArray[np.integer], weights: NDArray[np.integer]) -> Floats:
+def weighted_macro_f1(decisions: Bools, targets: NDArray[np.integer], weights: NDArray[np.number]) -> Floats:
     """Macro-F1 of every replicate [B]: F1 per label over known entries, mean over the labels that have one.
 
     Args:
@@ -49,51 +49,18 @@ def weighted_macro_f1(decisions: Bools, targets: NDArray[np.integer], weights: N
         targets: 1, 0 or -1 (unknown) [n, L].
         weights: How often each text is in [B, n].
     """
-    w = weights.astype(np.float64)
-    tp, fp, fn = (
-        w @ cells for cells in (decisions & (targets == 1), decisions & (targets == 0), ~decisions & (targets == 1))
-    )
-    # The rule of multilabel_metrics: with positives and unknowns only, no false positive could be seen.
-    observable = (w @ (targets == 0) > 0) | (w @ (targets == UNKNOWN) == 0)
-    f1 = np.divide(2 * tp, 2 * tp + fp + fn, out=np.full(tp.shape, np.nan), where=(tp + fn > 0) & observable)
-    return _mean_of_defined(f1)
+    return mean_of_defined(label_f1(decisions, targets, weights))
 
 
-def weighted_macro_ap(scores: Floats, targets: NDArray[np.integer], weights: NDArray[np.integer]) -> Floats:
+def weighted_macro_ap(scores: Floats, targets: NDArray[np.integer], weights: NDArray[np.number]) -> Floats:
     """Macro average precision of every replicate [B], over the labels with known positives and negatives in it.
-
-    AP is the sum over distinct scores of (recall gained) x (precision there), equal scores taken together, as in
-    torchmetrics and scikit-learn.
 
     Args:
         scores: What ranks the texts [n, L].
         targets: 1, 0 or -1 (unknown) [n, L].
         weights: How often each text is in [B, n].
     """
-    columns = [_weighted_ap(scores[:, k], targets[:, k], weights) for k in range(scores.shape[1])]
-    return _mean_of_defined(np.stack(columns, axis=1))
-
-
-def _weighted_ap(scores: Floats, targets: NDArray[np.integer], weights: NDArray[np.integer]) -> Floats:
-    """Average precision of one label in every replicate [B]; scores and targets [n], weights [B, n]."""
-    known = np.flatnonzero(targets != UNKNOWN)
-    order = known[np.argsort(-scores[known], kind="stable")]
-    if len(order) == 0:
-        return np.full(len(weights), np.nan)
-    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
-    drawn = weights[:, order]
-    above = np.cumsum(drawn, axis=1)[:, ends]
-    hits = np.cumsum(drawn * (targets[order] == 1), axis=1)[:, ends]
-    precision = np.divide(hits, above, out=np.zeros(hits.shape), where=above > 0)
-    gained = (np.diff(hits, axis=1, prepend=0) * precision).sum(axis=1)
-    defined = (hits[:, -1] > 0) & (hits[:, -1] < above[:, -1])
-    return np.asarray(np.divide(gained, hits[:, -1], out=np.full(len(weights), np.nan), where=defined))
-
-
-def _mean_of_defined(values: Floats) -> Floats:
-    """Mean over the columns of [B, L] that are not NaN, NaN where none is."""
-    n = (~np.isnan(values)).sum(axis=1)
-    return np.asarray(np.divide(np.nansum(values, axis=1), n, out=np.full(len(values), np.nan), where=n > 0))
+    return mean_of_defined(label_ap(scores, targets, weights))
 
 
 def paired_bootstrap(
@@ -118,7 +85,8 @@ def paired_bootstrap(
         Interval by metric, `f1_macro` and `ap_macro`; NaN where undefined.
     """
     # The texts as they are come first.
-    weights = np.vstack([np.ones(len(targets), dtype=np.int64), group_weights(groups, n_replicates, seed)])
+    drawn = np.vstack([np.ones(len(targets), dtype=np.int64), group_weights(groups, n_replicates, seed)])
+    weights = columns_of(drawn)
     f1 = [weighted_macro_f1(side.decisions, targets, weights) for side in (first, second)]
     ap = [weighted_macro_ap(side.scores, targets, weights) for side in (first, second)]
     return {"f1_macro": _interval(f1[0] - f1[1]), "ap_macro": _interval(ap[0] - ap[1])}

@@ -4,6 +4,7 @@ import pytest
 from datamodules.annotations import AnnotatedText
 from datamodules.errors import InputError
 from datamodules.splits import (
+    Fold,
     Splits,
     check_no_leak,
     connected_groups,
@@ -156,3 +157,40 @@ def test_label_counts_leave_unknown_out():
         "a": (1, 2),
         "b": (1, 1),
     }
+
+
+def test_folds_have_every_text_in_test_once_and_no_group_straddles():
+    texts = many()
+    folds = [split_texts(texts, None, 0.1, 0.5, seed=1, fold=Fold(k, 5)) for k in range(5)]
+    tested = [t.text_id for splits in folds for t in splits.test]
+    assert sorted(tested) == sorted(t.text_id for t in texts)
+    for splits in folds:
+        owner = {t.group_id: name for name in ("train", "val", "test") for t in getattr(splits, name)}
+        assert all(owner[t.group_id] == name for name in ("train", "val", "test") for t in getattr(splits, name))
+        assert len(splits.train) + len(splits.val) + len(splits.test) == len(texts)
+        # test_fraction plays no part; the share for validation is that of all texts.
+        assert abs(len(splits.test) - 60) <= 12
+        assert abs(len(splits.val) - 30) <= 9
+        assert sum(splits.n_groups.values()) == 100
+        carried = np.array([t.labels for t in splits.test]).sum(axis=0)
+        assert np.abs(carried - np.array([t.labels for t in texts]).sum(axis=0) / 5).max() <= 3
+
+
+def test_the_folds_of_a_seed_repeat_and_those_of_another_differ():
+    ids = [[t.text_id for t in split_texts(many(), None, 0.1, 0.2, s, Fold(2, 4)).test] for s in (0, 0, 1)]
+    assert ids[0] == ids[1] != ids[2]
+
+
+@pytest.mark.parametrize(
+    ("fold", "val", "given", "told"),
+    [
+        (Fold(0, 5), 0.1, [text(900)], r"5 folds of a data set that ships a test file.*leave out --data\.n_folds"),
+        (Fold(5, 5), 0.1, None, r"fold 5 of 5.*numbered from 0.*--data\.fold"),
+        (Fold(0, 1), 0.1, None, r"fold 0 of 1.*at least 2 folds"),
+        (Fold(0, 2), 0.5, None, r"val_fraction 0\.5 with 2 folds.*--data\.val_fraction"),
+        (Fold(100, 101), 0.1, None, r"no text for test.*fewer --data\.n_folds"),
+    ],
+)
+def test_impossible_folds_are_told(fold, val, given, told):
+    with pytest.raises(InputError, match=told):
+        split_texts(many(), given, val, 0.2, 0, fold)

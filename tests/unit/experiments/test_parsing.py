@@ -53,7 +53,7 @@ def test_a_written_config_reads_back_equal(tmp_path):
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("model:\n  los: wan\n", r"setting model\.los in .*needed one of class_weights"),
+        ("model:\n  los: wan\n", r"setting model\.los in .*needed one of .*class_weights"),
         ("modle: {}\n", r"section 'modle' in .*needed sections data, model"),
         ("- a\n", "holds no mapping"),
         ("data: 3\n", "section data in .*, which holds 3; needed settings, indented below it"),

@@ -12,6 +12,7 @@ from datamodules.views import ViewRequest
 from models.classifier import Optimisation, ValueClassifier, load_classifier, read_checkpoint
 from models.digest import weights_digest
 from models.encoder import load_pretrained
+from models.optimisation import parameter_groups
 
 VIEW = ViewRequest("dialogue", "head", 48)
 
@@ -219,7 +220,7 @@ def test_a_missing_checkpoint_is_told(tmp_path):
 
 
 def test_encoder_and_head_have_their_own_rates_and_biases_no_decay(classifier):
-    groups = classifier._parameter_groups(optimisation())
+    groups = parameter_groups(classifier, optimisation())
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [(0.1, 0.01), (0.1, 0), (1.0, 0.01), (1.0, 0)]
     n_grouped = sum(p.numel() for group in groups for p in group["params"])
     assert n_grouped == sum(p.numel() for p in classifier.parameters())

@@ -1,0 +1,190 @@
+"""`imprint tune`: search settings of `imprint fit`, or train the best trial again."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from datamodules.errors import InputError
+from datamodules.storage import writing
+from experiments.config_files import add_sections, config_files_first, config_of
+from experiments.parsing import command_parser
+from experiments.tune_choice import audit_trials, candidates, check_second_stage, is_filtered
+from experiments.tune_loop import work
+from experiments.tune_report import Found, best_table, importances, summary_lines, write_report
+from experiments.tune_reproduce import reproduce
+from experiments.tune_space import Space, StudyConfig, read_space, some_settings, with_settings
+from experiments.tune_storage import make_pruner, open_storage, open_study, storage_name, study_record
+from experiments.tune_study import SeededByNumber, SharedStudy, standing, study_lock
+from experiments.tune_trial import base_config
+from models.evaluation import is_error
+from train.audit_setup import build_audits
+from train.check_config import check_experiment_name
+from train.config import Config
+from train.inputs import data_root, read_audited_data
+from train.prepare import Prepared, prepare
+from train.progress import Progress
+from train.shared import Shared
+
+# Inputs of trials with different views or encoders that are kept side by side.
+KEPT_INPUTS = 4
+
+
+def run_tune(arguments: Sequence[str]) -> int:
+    """Run `imprint tune`; see `imprint tune --help`."""
+    parser = command_parser(
+        "tune",
+        "Search settings of `imprint fit` for the best value of a validation metric; several processes may share it.",
+        usage="imprint tune --config FILE ... [--trials N] [--storage journal:FILE|URL] [--study NAME] [--seed N]\n"
+        "                    [--plan tpe|frozen] [--reproduce best|NUMBER] [--SECTION.SETTING VALUE ...]",
+    )
+    add_sections(parser, StudyConfig, {})
+    parser.add_argument("--trials", type=int, default=20, help="Trials that the study shall have in all, not new ones")
+    parser.add_argument(
+        "--storage", type=str | None, default=None, help="journal:FILE or a database URL; a journal file by default"
+    )
+    parser.add_argument("--study", type=str | None, default=None, help="Name of the study; run.experiment by default")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of what is drawn")
+    parser.add_argument(
+        "--plan", choices=["tpe", "frozen"], default="tpe", help="tpe learns from trials; frozen draws all beforehand"
+    )
+    parser.add_argument(
+        "--reproduce", type=str | None, default=None, help="best or a number: train that trial again and compare"
+    )
+    settings = parser.parse_args(config_files_first(arguments, StudyConfig))
+    config = config_of(parser, settings, StudyConfig)
+    name = settings.study or config.run.experiment
+    # The longest that the name of a trial's run becomes.
+    check_experiment_name(f"{name}-t9999")
+    folder = config.run.root / name
+    if settings.reproduce is not None:
+        return reproduce(config, name, folder, settings.storage, settings.reproduce)
+    if settings.trials < 1:
+        raise InputError(f"--trials {settings.trials}", "a whole number from 1", "--trials")
+    return search(config, name, folder, settings.storage, settings.trials, settings.plan, settings.seed)
+
+
+def search(
+    config: StudyConfig, name: str, folder: Path, storage: str | None, n_trials: int, plan: str, seed: int
+) -> int:
+    """Bring a study to a number of finished trials, alone or with other processes, and report.
+
+    Args:
+        config: Settings of the runs and of the search.
+        name: Name of the study.
+        folder: Its folder on this machine.
+        storage: As `open_storage`.
+        n_trials: Finished trials that the study shall have in all.
+        plan: `tpe` or `frozen`.
+        seed: Seed of what is drawn.
+
+    Returns:
+        The exit code: 1 where no trial has a value, or an audit failed.
+
+    Raises:
+        InputError: A user's mistake, before anything was written; or what keeps every trial from being run.
+    """
+    progress = Progress(config.run.progress)
+    space = checked_space(config, n_trials)
+    shown = storage_name(storage, folder)
+    shared = Shared(KEPT_INPUTS)
+    base = base_config(config)
+    prepared = checked_trial(config, base, space, shared, progress)
+    metric = prepared.monitor
+    record = study_record(config, space, prepared.annotations.splits, metric, plan, seed)
+    sampler = SeededByNumber(space, seed)
+    with study_lock(folder):
+        store = open_storage(storage, folder)
+        study = open_study(store, name, record, is_error(metric), sampler, make_pruner(config.tune), progress.say)
+    own = SharedStudy(study, space, folder, n_trials, config.tune.stale_hours)
+    if plan == "frozen":
+        own.enqueue_plan(seed)
+    with study_lock(folder):
+        again = own.recover()
+    for number in again:
+        progress.say(f"trial {number} was stopped with its process: it is run again")
+    if shown.startswith("sqlite"):
+        require_alone(own, shown, progress.say)
+    progress.say(f"study {name} in {shown}: {len(standing(study).finished)} of {n_trials} trials finished")
+    work(own, base, config.tune, metric, shared, progress)
+    return report(Found(study, space, record, shown, is_error(metric), [], is_filtered(config.tune)), own, config, base)
+
+
+def checked_space(config: StudyConfig, n_trials: int) -> Space:
+    """Check the settings of a search, without reading any data.
+
+    Raises:
+        InputError: The first that is not possible.
+    """
+    tune = config.tune
+    limits: dict[str, tuple[float, bool, str]] = {
+        "seeds": (tune.seeds, tune.seeds >= 1, "a whole number from 1"),
+        "top_k": (tune.top_k, tune.top_k >= 1, "a whole number from 1"),
+        "pruner_startup": (tune.pruner_startup, tune.pruner_startup >= 0, "a whole number from 0"),
+        "pruner_warmup": (tune.pruner_warmup, tune.pruner_warmup >= 0, "a whole number from 0"),
+        "stale_hours": (tune.stale_hours, tune.stale_hours > 0, "a number of hours above 0"),
+    }
+    for setting, (value, is_possible, needed) in limits.items():
+        if not is_possible:
+            raise InputError(f"tune.{setting} {value}", needed, f"--tune.{setting}")
+    space = read_space(config)
+    if space.size < n_trials:
+        found = f"a space of {space.size:.0f} distinct settings for {n_trials} trials"
+        raise InputError(found, "as many settings as trials", f"--trials {space.size:.0f}, or more under tune.space")
+    check_second_stage(tune, config.trainer.save_top_k)
+    return space
+
+
+def checked_trial(config: StudyConfig, base: Config, space: Space, shared: Shared, progress: Progress) -> Prepared:
+    """Read and check all that trials need, with settings that one of them could have; writes nothing but caches.
+
+    Raises:
+        InputError: A user's mistake.
+    """
+    tune = config.tune
+    possible = with_settings(base, some_settings(base, space))
+    monitor = base.trainer.monitor if tune.metric == "auto" else tune.metric
+    trainer = replace(possible.trainer, monitor=monitor)
+    if tune.audit != "none":
+        build_audits(base.audit)
+        read_audited_data(base.audit, data_root(base.data))
+    try:
+        return prepare(replace(possible, trainer=trainer, audit=replace(base.audit, enabled=False)), progress, shared)
+    except InputError as error:
+        if tune.metric != "auto" and error.fix.startswith("--trainer.monitor"):
+            raise InputError(error.found, error.needed, "--tune.metric") from error
+        raise
+
+
+def require_alone(own: SharedStudy, shown: str, say: Callable[[str], None]) -> None:
+    """Raise InputError where another process works on a study in SQLite, which loses writes then."""
+    say(f"warning: {shown} is for one process at a time; a journal file is safe for several")
+    if others := own.others():
+        owner = others[0].user_attrs.get("owner") or {}
+        found = f"{shown} in use by process {owner.get('pid', 'unknown')}"
+        needed = "a journal file or a database server for several processes"
+        raise InputError(found, needed, "--storage journal:FILE, or wait for that process")
+
+
+def report(found: Found, own: SharedStudy, config: StudyConfig, base: Config) -> int:
+    """Audit what is to be audited once all trials are finished, write the files and print the table."""
+    study, tune = found.study, config.tune
+    progress = Progress(config.run.progress)
+    is_audited = True
+    with study_lock(own.folder), writing(own.folder, "start the command again"):
+        now = standing(study)
+        is_finished = len(now.finished) >= own.n_trials
+        if is_finished and now.complete:
+            is_audited = audit_trials(study, tune, base, found.is_lower_better, progress.say)
+        found = replace(found, listed=candidates(study, tune, found.is_lower_better))
+        shares = importances(study, found.space)
+        files = write_report(found, own.folder, shares)
+    if now.complete:
+        print(best_table(found), end="")
+    for line in summary_lines(found, shares):
+        print(line)
+    if not is_finished:
+        print(f"{len(now.running)} trials are with other processes; the last to finish audits and reports")
+    print(f"Results are in {own.folder}: {', '.join(sorted({path.name for path in files}))}")
+    if now.complete:
+        print("Next:\n  imprint tune ... --reproduce best   (the same command: trains the chosen trial again)")
+    return 0 if is_audited and now.complete else 1

@@ -1,0 +1,255 @@
+"""What did a search find? A table of the best trials, and files with every trial, what mattered, and plots."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from datamodules.files import write_json, write_text
+from experiments.scatter_svg import Axis, Point, scatter_svg
+from experiments.table_formats import Column, format_table, plain_cell
+from experiments.tune_choice import ECE, Candidate, chosen
+from experiments.tune_space import Space
+from experiments.tune_study import RETRY_OF, Standing, best_first, standing
+from experiments.tune_trial import ERROR, METRICS, RUNS, SECONDS, SEEDS, WEIGHTS
+
+SHOWN_TRIALS = 10
+# Below that, what mattered cannot be told from chance.
+FEWEST_FOR_IMPORTANCE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a report is about.
+
+    Attributes:
+        study: The study.
+        space: What was searched.
+        record: What its trials have in common.
+        storage: Name of its storage, without a password.
+        is_lower_better: Of the metric.
+        listed: The second stage, the best trial first.
+        is_filtered: Whether there is a second stage.
+    """
+
+    study: Study
+    space: Space
+    record: Mapping[str, Any]
+    storage: str
+    is_lower_better: bool
+    listed: Sequence[Candidate]
+    is_filtered: bool
+
+    @property
+    def metric(self) -> str:
+        """What is optimised."""
+        return str(self.record["metric"])
+
+
+def importances(study: Study, space: Space) -> dict[str, float]:
+    """Return the share of each setting in what made trials good (PED-ANOVA), the largest first; NaN with few trials."""
+    unknown = dict.fromkeys(space.distributions, math.nan)
+    values = [trial.value for trial in standing(study).complete]
+    if len(values) < FEWEST_FOR_IMPORTANCE or len(set(values)) == 1:
+        return unknown
+    try:
+        found = optuna.importance.get_param_importances(study, normalize=False)
+    except (ValueError, RuntimeError):
+        return unknown
+    total = sum(found.values())
+    if not total > 0:
+        return unknown
+    shares = {name: found.get(name, math.nan) / total for name in space.distributions}
+    return dict(sorted(shares.items(), key=lambda item: -item[1] if item[1] == item[1] else math.inf))
+
+
+def best_table(found: Found) -> str:
+    """Write the table of the best trials for a terminal."""
+    ranked = best_first(standing(found.study).complete, found.is_lower_better)
+    picked = chosen(found.listed)
+    by_number = {own.trial.number: own for own in found.listed}
+    names = _short_names(list(found.space.distributions))
+    columns = [Column("trial", "trial", str, numeric=True), Column("value", found.metric, _digits, numeric=True)]
+    columns += [Column(name, short) for name, short in names.items()]
+    columns += [Column("ece", "ECE", numeric=True)] if found.metric != ECE else []
+    if any(math.isfinite(own.instability) for own in found.listed):
+        columns.append(Column("moved", "moved", numeric=True))
+    columns += [Column("seconds", "s", numeric=True), Column("note", "")]
+    rows = []
+    for trial in ranked[:SHOWN_TRIALS]:
+        own = by_number.get(trial.number)
+        note = "chosen" if picked is not None and picked.number == trial.number else ""
+        if found.is_filtered and own is not None and not own.passes:
+            note = "does not pass"
+        rows.append(
+            {
+                "trial": trial.number,
+                "value": trial.value,
+                "ece": trial.user_attrs.get(METRICS, {}).get(ECE),
+                "moved": own.instability if own is not None else None,
+                "seconds": trial.user_attrs.get(SECONDS),
+                "note": note,
+                **trial.params,
+            }
+        )
+    return format_table(columns, rows, "text", f"The best of {len(ranked)} trials with a value")
+
+
+def summary_lines(found: Found, shares: Mapping[str, float]) -> list[str]:
+    """Say how many trials there are, what mattered and which trial is chosen."""
+    now = standing(found.study)
+    n_lost = sum(RETRY_OF in trial.user_attrs for trial in found.study.get_trials(deepcopy=False))
+    counts = ", ".join(f"{n} {name}" for name, n in state_counts(now).items() if n)
+    again = f"; {n_lost} stopped with their process and were run again" if n_lost else ""
+    lines = [f"{len(now.finished)} trials finished: {counts}{again}"]
+    if any(share == share for share in shares.values()):
+        told = ", ".join(f"{name} {share:.2f}" for name, share in shares.items() if share == share)
+        lines.append(f"importances (PED-ANOVA, shares): {told}")
+    elif now.complete:
+        lines.append(f"importances are not told: fewer than {FEWEST_FOR_IMPORTANCE} trials with distinct values")
+    picked = chosen(found.listed)
+    if picked is None and found.listed:
+        best = found.listed[0].trial.number
+        lines.append(f"none of the best {len(found.listed)} trials passes the second stage; trial {best} is the best")
+    elif picked is not None:
+        lines.append(f"chosen: trial {picked.number}, {found.metric} {_digits(picked.value)}")
+        lines += [f"  {path}" for path in picked.user_attrs[RUNS]]
+    return lines
+
+
+def write_report(found: Found, folder: Path, shares: Mapping[str, float]) -> list[Path]:
+    """Write study.json, trials.csv and the plots into the study's folder; returns the files."""
+    rows = [_row(trial, found) for trial in standing(found.study).finished]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = format_table([Column(name, name) for name in names], rows, "csv")
+    write_text(folder / "trials.csv", table)
+    picked = chosen(found.listed)
+    now = standing(found.study)
+    ranked = best_first(now.complete, found.is_lower_better)
+    content = {
+        "study": found.study.study_name,
+        "storage": found.storage,
+        "direction": "minimize" if found.is_lower_better else "maximize",
+        "trials": {**state_counts(now), "running": len(now.running)},
+        "best": _described(ranked[0]) if ranked else None,
+        "chosen": _described(picked) if picked is not None else None,
+        "second_stage": [
+            {"trial": own.trial.number, "ece": _known(own.ece), "instability": _known(own.instability)}
+            | {"passes": own.passes}
+            for own in found.listed
+        ]
+        if found.is_filtered
+        else None,
+        "importances": {name: _known(share) for name, share in shares.items()},
+        **found.record,
+    }
+    write_json(folder / "study.json", content)
+    return [folder / "study.json", folder / "trials.csv", *_write_plots(found, folder / "plots", now)]
+
+
+def state_counts(now: Standing) -> dict[str, int]:
+    """Count finished trials by what became of them."""
+    names = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+    return {name: sum(trial.state == state for trial in now.finished) for state, name in names.items()}
+
+
+def _write_plots(found: Found, folder: Path, now: Standing) -> list[Path]:
+    """Draw the history, and the value against each setting."""
+    if not now.complete:
+        return []
+    files = {"history.svg": _history(found, now)}
+    for name in found.space.distributions:
+        files[f"slice-{name}.svg"] = _slice(found, now.complete, name)
+    for name, content in files.items():
+        write_text(folder / name, content)
+    return [folder / name for name in files]
+
+
+def _history(found: Found, now: Standing) -> str:
+    """Draw all values by number, with the best so far; a trial that was stopped early shows where it stood then."""
+    shown = [trial for trial in now.finished if trial.value is not None]
+    best, line = None, []
+    for trial in now.complete:
+        value = float(trial.value or 0.0)
+        if best is None or ((value < best) == found.is_lower_better and value != best):
+            best = value
+            line.append((float(trial.number), value))
+    line.append((float(shown[-1].number), line[-1][1]))
+    points = [Point(t.number, float(t.value or 0.0), f"trial {t.number}", _look(t, best)) for t in shown]
+    rings = "rings: stopped early, " if any(t.state == TrialState.PRUNED for t in shown) else ""
+    x = Axis.around("trial", [float(trial.number) for trial in shown], whole=True)
+    y = Axis.around(found.metric, [point.y for point in points])
+    return scatter_svg(f"{found.study.study_name}: history ({rings}line: best so far)", x, y, points, line)
+
+
+def _look(trial: FrozenTrial, best: float | None) -> str:
+    if trial.state != TrialState.COMPLETE:
+        return "faint"
+    return "best" if trial.value == best else "point"
+
+
+def _slice(found: Found, complete: Sequence[FrozenTrial], name: str) -> str:
+    """Draw values against one setting."""
+    distribution = found.space.distributions[name]
+    best = best_first(complete, found.is_lower_better)[0]
+    if isinstance(distribution, CategoricalDistribution):
+        choices = list(distribution.choices)
+        x = Axis.of_categories(name, [plain_cell(choice) for choice in choices])
+        places = _spread([choices.index(trial.params[name]) for trial in complete])
+    else:
+        places = [float(trial.params[name]) for trial in complete]
+        log = bool(getattr(distribution, "log", False))
+        x = Axis.around(name, places, log, whole=isinstance(distribution, IntDistribution))
+    points = [
+        Point(at, float(t.value or 0.0), f"trial {t.number}", "best" if t is best else "point")
+        for at, t in zip(places, complete, strict=True)
+    ]
+    y = Axis.around(found.metric, [point.y for point in points])
+    return scatter_svg(f"{found.study.study_name}: {name}", x, y, points)
+
+
+def _spread(places: Sequence[int]) -> list[float]:
+    """Move points of one category apart, the same way each time."""
+    return [place + 0.3 * (((k * 0.618) % 1) - 0.5) for k, place in enumerate(places)]
+
+
+def _row(trial: FrozenTrial, found: Found) -> dict[str, Any]:
+    """One line of trials.csv."""
+    attributes = trial.user_attrs
+    return {
+        "trial": trial.number,
+        "state": trial.state.name.lower(),
+        "value": trial.value if trial.state == TrialState.COMPLETE else None,
+        "last_reported": trial.intermediate_values[trial.last_step] if trial.last_step is not None else None,
+        "validations": len(trial.intermediate_values),
+        **{name: trial.params.get(name) for name in found.space.distributions},
+        "seconds": attributes.get(SECONDS),
+        "runs": " ".join(attributes.get(RUNS, [])),
+        "error": attributes.get(ERROR),
+        **dict(sorted(attributes.get(METRICS, {}).items())),
+    }
+
+
+def _described(trial: FrozenTrial) -> dict[str, Any]:
+    kept = {name: trial.user_attrs.get(name) for name in (RUNS, SEEDS, WEIGHTS)}
+    return {"trial": trial.number, "value": trial.value, "settings": trial.params, **kept}
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _digits(value: Any) -> str:
+    return plain_cell(None) if value is None else f"{float(value):.4f}"
+
+
+def _short_names(names: Sequence[str]) -> dict[str, str]:
+    """Leave the section out of headings where the setting's own name tells it."""
+    own = [name.rpartition(".")[2] for name in names]
+    return {name: short if own.count(short) == 1 else name for name, short in zip(names, own, strict=True)}

@@ -1,0 +1,175 @@
+"""How does a checkpoint become a folder that others can load without this project?
+
+The folder is written beside its place and moved there when all of it is written and found to give the same
+probabilities: nothing half-written remains.
+"""
+
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audits.table import read_table
+from datamodules.errors import InputError
+from datamodules.files import read_json, require_output, write_json, write_text
+from datamodules.storage import writing
+from models.calibration import Calibration
+from models.classifier import ValueClassifier, load_classifier
+from models.digest import weights_digest
+from models.export import ExportedModel, check_exportable, write_model
+from models.export_check import Comparison, compare_with_export
+from train.drift_series import run_settings
+from train.ledger import Ledger
+from train.model_card import AuditFacts, CardFacts, RunFacts, model_card
+from train.run_directory import RunDirectory
+from train.stored_audits import open_audit
+from train.stored_scores import stored_scores
+from train.thresholds import find_thresholds
+
+# Probabilities further apart than this are told as another function.
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What was written.
+
+    Attributes:
+        folder: The folder.
+        model: How it is loaded.
+        comparison: What its probabilities were compared on.
+        run_id: The run that the model card tells of; None where none was found.
+        notes: How temperatures and thresholds came about where it was not the label's own data.
+    """
+
+    folder: Path
+    model: ExportedModel
+    comparison: Comparison
+    run_id: str | None
+    notes: tuple[str, ...]
+
+
+def export_checkpoint(checkpoint: Path, output: Path, run_dir: Path | None, thresholds: Path | None) -> Export:
+    """Write a checkpoint in Hugging Face layout, with thresholds and a model card.
+
+    Args:
+        checkpoint: Checkpoint file of a classifier.
+        output: Folder to write; must not be there.
+        run_dir: The run that wrote the checkpoint; the one that the file lies in when None, if it lies in one.
+        thresholds: Thresholds file in place of the run's own.
+
+    Raises:
+        InputError: Something at `output`, a checkpoint that is none or cannot be exported, no thresholds, a run that
+            did not write it, or a disk that cannot be written to; `output` is not there then.
+    """
+    if output.exists() or output.is_symlink():
+        raise InputError(f"something at {output} already", "a new folder", "--output")
+    run = _find_run(checkpoint, run_dir)
+    model = load_classifier(checkpoint)
+    check_exportable(model)
+    weights = weights_digest(model.state_dict())
+    if run is not None and thresholds is None:
+        thresholds = run.thresholds_file(weights)
+    calibration = find_thresholds(checkpoint, weights, model, thresholds)
+    facts = None if run is None else run_facts(run, weights, calibration)
+    require_output(output, "--output")
+    part = output.with_name(f".{output.name}.part{os.getpid()}")
+    try:
+        with writing(output, "start the command again"):
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            written = write_model(model, calibration, _settings(model, calibration, weights, facts), part)
+            write_json(part / "thresholds.json", thresholds_content(weights, calibration))
+            comparison = compare_with_export(model, calibration, part)
+            _require_same(comparison, checkpoint)
+            card = CardFacts(output.name, model, calibration, weights, written, comparison, facts)
+            write_text(part / "README.md", model_card(card))
+            part.rename(output)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Export(output, written, comparison, None if run is None else run.run_id, calibration.notes)
+
+
+def thresholds_content(weights: str, calibration: Calibration) -> dict[str, Any]:
+    """Return what thresholds.json holds: the run's own file, and that its temperatures are spent."""
+    told = "already in the exported weights: not to be applied again"
+    return {"weights": weights, "temperatures": told, **calibration.to_json()}
+
+
+def _find_run(checkpoint: Path, given: Path | None) -> RunDirectory | None:
+    """Open the run directory of a checkpoint file; None where it does not lie in one."""
+    if given is not None:
+        return RunDirectory.open(given)
+    beside = RunDirectory(checkpoint.resolve().parent.parent)
+    is_run = beside.config_file.is_file() and beside.environment_file.is_file()
+    return RunDirectory.open(beside.path) if is_run else None
+
+
+def run_facts(run: RunDirectory, weights: str, calibration: Calibration) -> RunFacts:
+    """Gather what a run directory knows of one of its checkpoints.
+
+    Raises:
+        InputError: The run has not seen these weights, or a file of it cannot be read.
+    """
+    ledger = Ledger(run.ledger_file)
+    seen = next((seen for seen in ledger.checkpoints if seen.weights == weights), None)
+    if seen is None:
+        found = f"weights {weights[:8]}, which are none that {run.path} has recorded"
+        raise InputError(found, "the run that wrote the checkpoint", f"--run, or imprint audit {run.path} --pending")
+    splits = read_json(run.path / "splits.json", "restore that file")
+    return RunFacts(
+        run_id=run.run_id,
+        step=seen.step,
+        epoch=seen.epoch,
+        settings=run_settings(run),
+        environment=read_json(run.environment_file, "restore that file"),
+        n_texts={name: len(splits[name]) for name in ("train", "val", "test")},
+        tested=stored_scores(run.predictions_file(weights, "test"), calibration),
+        audit=_newest_audit(run, ledger, weights),
+    )
+
+
+def _newest_audit(run: RunDirectory, ledger: Ledger, weights: str) -> AuditFacts | None:
+    folders = [run.path / path for path in ledger.newest_audits]
+    own = [audit for audit in (open_audit(run, folder) for folder in folders) if audit.weights == weights]
+    if not own:
+        return None
+    try:
+        rows = read_table(own[0].folder / "table.parquet")
+    except InputError as error:
+        raise InputError(error.found, "the rows of that audit", f"imprint audit {run.path}") from error
+    return AuditFacts(rows, {name: data["digest"] for name, data in own[0].datasets.items()})
+
+
+def _settings(model: ValueClassifier, calibration: Calibration, weights: str, facts: RunFacts | None) -> dict[str, Any]:
+    """Fields of config.json that transformers passes over and keeps."""
+    taxonomy = model.taxonomy
+    return {
+        "thresholds": dict(zip(calibration.labels, calibration.thresholds, strict=True)),
+        "temperatures": dict(zip(calibration.labels, calibration.temperatures, strict=True)),
+        "signed_labels": calibration.signed,
+        "imprint": {
+            "weights": weights,
+            "run_id": None if facts is None else facts.run_id,
+            "taxonomy": {"name": taxonomy.name, "version": taxonomy.version, "digest": taxonomy.digest},
+            "view": asdict(model.view),
+        },
+    }
+
+
+def _require_same(comparison: Comparison, checkpoint: Path) -> None:
+    """Raise InputError when transformers makes something else of the folder: then it must not be given away."""
+    if comparison.other_tokens is None and not np.isnan(comparison.difference) and comparison.difference <= TOLERANCE:
+        return
+    what = (
+        f"probabilities that differ by {comparison.difference:.1g}"
+        if comparison.other_tokens is None
+        else f"other tokens for {comparison.other_tokens[:60]!r}"
+    )
+    found = f"{what} when transformers loads what was written of {checkpoint}"
+    raise InputError(
+        found, "an encoder and a tokenizer that transformers writes and reads back as they are", "report it"
+    )

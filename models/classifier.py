@@ -144,7 +144,10 @@ class ValueClassifier(FineTunedEncoder):
     def training_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> torch.Tensor:
         """Return the loss of a batch."""
         loss = self._loss(self._logits(batch), batch.targets)
-        self.log("train/loss", loss.detach(), batch_size=len(batch.targets), on_step=True, on_epoch=False)
+        # Lightning passes on no other steps, and takes longer to note a value than for a step of a small head.
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (self.trainer.global_step + 1) % every == 0:
+            self.log("train/loss", loss.detach(), batch_size=len(batch.targets), on_step=True, on_epoch=False)
         return loss
 
     def validation_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> None:

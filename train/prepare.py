@@ -14,10 +14,11 @@ from datamodules.errors import InputError
 from datamodules.feature_batches import FeatureDataModule
 from datamodules.preferences import PreferenceData
 from datamodules.splits import Splits, one_class_lines, require_contrast
+from datamodules.taxonomy import Taxonomy
 from datamodules.views import ViewRequest
 from models.calibration_file import FALSE_NEGATIVE_RATE
 from models.classifier import Optimisation, ValueClassifier
-from models.encoder import load_pretrained
+from models.encoder import PretrainedEncoder, load_pretrained
 from models.evaluation import is_single_positive, validation_metrics
 from train.audit_setup import AuditSetup, build_setup
 from train.check_config import check_config
@@ -102,20 +103,7 @@ def prepare(config: Config, progress: Progress, shared: Shared | None = None) ->
     )
     # Here, so that a head begins the same whatever was read before, or not read again.
     pl.seed_everything(config.run.seed, verbose=False)
-    model = ValueClassifier.from_pretrained(
-        encoder,
-        annotations.taxonomy,
-        view,
-        **loss_arguments(config.model, datamodule.train.targets),
-        pooling=config.model.pooling,
-        dropout=config.model.dropout,
-        encoder_dropout=config.model.encoder_dropout,
-        max_false_negative_rate=bound_of(config.model),
-        head=config.model.head,
-        head_width=config.model.head_width if config.model.head == "mlp" else None,
-        encoder_training=config.model.encoder_training,
-        lora=lora_of(config.model),
-    )
+    model = _classifier(config.model, encoder, annotations.taxonomy, view, tokens.train.targets)
     device = accelerator_device(config.trainer.accelerator)
     seen_texts = training_digests(annotations.splits, view)
     setup = None
@@ -137,6 +125,26 @@ def prepare(config: Config, progress: Progress, shared: Shared | None = None) ->
         optimisation=optimisation_of(config.optim, config.trainer, datamodule.batches_per_epoch, config.run.seed),
         device=device,
         monitor=checked_monitor(config.trainer.monitor, datamodule.val, model),
+    )
+
+
+def _classifier(
+    config: ModelConfig, encoder: PretrainedEncoder, taxonomy: Taxonomy, view: ViewRequest, targets: np.ndarray
+) -> ValueClassifier:
+    """Build the classifier; `targets` are those of training."""
+    return ValueClassifier.from_pretrained(
+        encoder,
+        taxonomy,
+        view,
+        **loss_arguments(config, targets),
+        pooling=config.pooling,
+        dropout=config.dropout,
+        encoder_dropout=config.encoder_dropout,
+        max_false_negative_rate=bound_of(config),
+        head=config.head,
+        head_width=config.head_width if config.head == "mlp" else None,
+        encoder_training=config.encoder_training,
+        lora=lora_of(config),
     )
 
 

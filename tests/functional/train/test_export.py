@@ -14,7 +14,11 @@ from safetensors import SafetensorError
 import models.export
 import train.export
 from experiments.cli import main
+from models.calibration import Calibration
 from models.export_check import Comparison
+from train.export import run_facts
+from train.ledger import Ledger
+from train.run_directory import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +126,18 @@ def test_a_checkpoint_that_was_not_tested_says_so(run, best, export, tmp_path):
     card = (tmp_path / "out" / "README.md").read_text()
     assert "No test metrics: this checkpoint was not the one that its run tested." in card
     assert "not error-corrected" in card
+
+
+def test_every_checkpoint_has_its_own_audit(run):
+    found = RunDirectory.open(run)
+    seen = Ledger(found.ledger_file).checkpoints
+    assert len(seen) == 2
+    for checkpoint in seen:
+        content = json.loads(found.thresholds_file(checkpoint.weights).read_text())
+        facts = run_facts(found, checkpoint.weights, Calibration.from_json(content))
+        assert facts.step == checkpoint.step
+        assert facts.audit.rows["weights"].unique().to_pylist() == [checkpoint.weights]
+        assert list(facts.audit.datasets) == ["hh-rlhf"]
 
 
 def test_a_checkpoint_away_from_its_run_takes_thresholds_or_the_run(run, best, export, refused, tmp_path):

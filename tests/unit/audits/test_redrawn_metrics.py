@@ -82,6 +82,9 @@ def test_what_is_undefined_is_so_whatever_was_predicted():
     nothing = np.zeros((5, 2), dtype=int)
     for metric in (label_ap, label_auroc, label_brier):
         assert np.isnan(metric(np.zeros((5, 2)), nothing, np.ones((3, 5)))).all()
+    # Of positives alone every ranking is right, and says nothing.
+    for metric in (label_ap, label_auroc):
+        assert np.isnan(metric(np.zeros((5, 2)), nothing + 1, np.ones((3, 5)))).all()
 
 
 def test_single_positives_are_the_projects_numbers_on_the_redrawn_texts():

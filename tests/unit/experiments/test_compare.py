@@ -116,6 +116,27 @@ def test_values_without_positives_are_left_out_of_all_and_counted(world, capsys)
     assert min(row["p_adjusted"] for row in p) == pytest.approx(2 * min(row["p_value"] for row in p))
 
 
+def test_a_value_in_one_group_alone_has_no_interval(made_run, capsys):
+    rng = np.random.default_rng(0)
+    targets = (rng.random((60, 2)) < 0.5).astype(int)
+    targets[:, 1] = np.arange(60) < 3
+    runs = [
+        made_run(
+            name,
+            targets,
+            np.clip(0.5 + k * (targets - 0.5) + rng.normal(0, 0.2, (60, 2)), 0, 1),
+            groups=np.arange(60) // 3,
+        )
+        for k, name in ((0.1, "base"), (0.6, "good"))
+    ]
+    rows = {(row["metric"], row["variant"], row["value"]): row for row in rows_of(capsys, *runs, "--per_value")}
+    rare, common = (rows["f1", "good", value] for value in "ba")
+    assert rare["n_positives"] == 3
+    assert rare["difference"] > 0
+    assert (rare["ci_low"], rare["p_value"], rare["p_adjusted"]) == (None, None, None)
+    assert common["p_adjusted"] == common["p_value"] < 0.05
+
+
 def test_single_positive_texts_have_their_own_metrics(made_run, capsys):
     rng = np.random.default_rng(0)
     targets = np.full((60, 3), -1)

@@ -43,11 +43,11 @@ def lines_of(text, feature):
 
 def test_audit_rows_are_counts_that_are_not_error_corrected():
     others = [
-        *three("a-for", 0.2),
-        *three("a-net", 0.3),
         *three("a-for", 0.4, subset="part"),
         *three("a-for", 0.1, mode="as_published"),
         *three("a-for", 0.1, method="acc"),
+        *three("a-for", 0.2),
+        *three("a-net", 0.3),
     ]
     text = audit_section(make_table(others), CALIBRATION)
     assert lines_of(text, "a-for") == [

@@ -89,6 +89,6 @@ def _number(row: Row) -> str:
 
 
 def _caveat(row: Row) -> str:
-    """Say so when decisions were made without fitted thresholds."""
+    """Say that contrasts are those of the classifier's decisions, and when its thresholds were not fitted."""
     uncalibrated = row["method"].endswith(uncalibrated_mark(False))
-    return "; uncalibrated: a value counts where p is above 1/L" if uncalibrated else ""
+    return f"; not error-corrected{'; uncalibrated: a value counts where p is above 1/L' if uncalibrated else ''}"

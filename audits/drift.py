@@ -2,11 +2,13 @@
 
 The same pairs are looked at again, so every change is a paired difference, clustered by prompt. One family holds the
 changes of all values, looks and slices of a (data set, subset): adjusted p-values and intervals are simultaneous, by
-max-T over all of them, or, while a run goes on, look by look with Bonferroni over the planned looks (`spending`).
+max-T over all of them, or, while a run goes on, look by look with Bonferroni over the planned looks (`spending`). Each
+holds its level by itself: who looks while a run goes on and again at its end, or with another baseline, looks twice.
 
 Intervals speak of the population of prompts that the set was drawn from: they say what other prompts of that kind would
-have shown with these same weights. They say nothing of another training run, of another data set, or of whether the
-classifier is right; numerical noise of scoring is no part of them either.
+have shown with these same weights and thresholds. Every checkpoint has thresholds of its own, so a share of decisions
+may move because they do; `mean_probability_change` does not know them. Intervals say nothing of another training run,
+of another data set, or of whether the classifier is right; numerical noise of scoring is no part of them either.
 
 A share can stand still while many decisions change both ways: churn and kappa stand next to every net change.
 """
@@ -22,7 +24,7 @@ from audits.base import Bools, Floats, Ints, ScoredPairs
 from audits.drift_description import Row, Slice, description_rows, features, reaches, slices, with_nets
 from audits.pair_rows import Rows, uncalibrated_mark
 from audits.stats.clustered import ROUNDING, cluster_sums
-from audits.stats.max_t import N_DRAWS, Simultaneous, max_t, spending
+from audits.stats.max_t import N_DRAWS, Simultaneous, effective_clusters, max_t, spending
 from audits.stats.paired import unanimous_p_value
 from audits.table import make_table
 from audits.value_distribution import SIDES
@@ -144,6 +146,7 @@ def judge(
     estimates: Floats,
     influence: NDArray[np.floating],
     n_clusters: Ints,
+    effective: Floats,
     looks: Ints,
     planned_looks: int | None,
     n_draws: int,
@@ -155,14 +158,17 @@ def judge(
         estimates: [m].
         influence: Sums over clusters of the influence of items [G, m]; see `max_t`.
         n_clusters: Clusters behind each [m].
+        effective: How many of them inform each [m]; see `effective_clusters`.
         looks: Number of the look of each [m].
         planned_looks: How many looks there will be at most; None when all are in.
         n_draws: Draws of the multiplier bootstrap.
         seed: Seed of its signs.
     """
     if planned_looks is None:
-        return "max-t", max_t(estimates, influence, n_clusters, n_draws=n_draws, seed=seed)
-    found = spending(estimates, influence, looks, planned_looks, n_clusters, n_draws=n_draws, seed=seed)
+        return "max-t", max_t(estimates, influence, n_clusters, effective=effective, n_draws=n_draws, seed=seed)
+    found = spending(
+        estimates, influence, looks, planned_looks, n_clusters, effective=effective, n_draws=n_draws, seed=seed
+    )
     return "spending", found
 
 
@@ -177,6 +183,7 @@ class _Changes:
         estimates: Mean changes.
         influence: Sums over clusters of the influence of pairs; float32 is enough for an error, and this is large.
         n_clusters: Clusters behind each.
+        effective: How many of them inform each.
         unanimous: p-value of sign flips where all differences are the same, else NaN.
         reach: Largest possible change.
     """
@@ -187,6 +194,7 @@ class _Changes:
     estimates: Floats
     influence: NDArray[np.float32]
     n_clusters: Ints
+    effective: Floats
     unanimous: Floats
     reach: Floats
 
@@ -203,21 +211,23 @@ def _changes(scored: ScoredPairs, parts: list[tuple[bool, Ints]], looks: Sequenc
     shown = [(part, pairs) for tie, pairs in parts for part in slices(tie)]
     shape = (len(shown), len(looks), len(features(scored)))
     influence = np.zeros((len(every), *shape), dtype=np.float32)
-    estimates, unanimous, reach = np.empty(shape), np.empty(shape), np.empty(shape)
+    estimates, effective, unanimous, reach = (np.empty(shape) for _ in range(4))
     n_clusters = np.empty(shape, dtype=np.int64)
     for s, (part, pairs) in enumerate(shown):
         clusters = scored.clusters[pairs]
-        present = np.searchsorted(every, np.unique(clusters))
+        names, sizes = np.unique(clusters, return_counts=True)
+        present, shares = np.searchsorted(every, names), sizes[:, None] / len(pairs)
         before = scored.views[view].decisions
         n_clusters[s], reach[s] = len(present), reaches(scored) * part.reach
         for k, after in enumerate(looks):
             flips = after[pairs].astype(np.int8) - before[pairs].astype(np.int8)
             change = with_nets(part.weights[0] * flips[:, 0] + part.weights[1] * flips[:, 1], scored)
-            estimates[s, k], influence[present, s, k] = influence_on_mean(change.astype(np.float64), clusters)
+            estimates[s, k], sums = influence_on_mean(change.astype(np.float64), clusters)
+            influence[present, s, k], effective[s, k] = sums, effective_clusters(sums, shares)
             unanimous[s, k] = unanimous_p_value(change, n_clusters[s, k])
     n = [len(pairs) for _, pairs in shown]
-    names = [part for part, _ in shown]
-    return _Changes(features(scored), names, n, estimates, influence, n_clusters, unanimous, reach)
+    drawn = [part for part, _ in shown]
+    return _Changes(features(scored), drawn, n, estimates, influence, n_clusters, effective, unanimous, reach)
 
 
 def _change_rows(
@@ -228,7 +238,8 @@ def _change_rows(
     influence = changes.influence.reshape(len(changes.influence), -1)
     numbers = np.broadcast_to(np.arange(len(looks))[:, None], shape).ravel()
     estimates, n_clusters = changes.estimates.ravel(), changes.n_clusters.ravel()
-    method, found = judge(estimates, influence, n_clusters, numbers, planned_looks, n_draws, seed)
+    effective = changes.effective.ravel()
+    method, found = judge(estimates, influence, n_clusters, effective, numbers, planned_looks, n_draws, seed)
     unanimous, reach = changes.unanimous.ravel(), changes.reach.ravel()
     n_tests = estimates.size // len(looks) * (planned_looks or len(looks))
     columns = {

@@ -39,6 +39,34 @@ def notable_findings(table: pa.Table, n: int = 3) -> list[str]:
     return findings[:n]
 
 
+def gold_findings(table: pa.Table) -> list[str]:
+    """Say per data set with gold labels which shares of chosen responses these could not correct, and why.
+
+    Args:
+        table: An audit table; rows on all subsets together are read, of the last checkpoint (the largest step).
+
+    Returns:
+        One-line sentences; none where every share was corrected.
+    """
+    rows = [r for r in last_checkpoint(table).to_pylist() if r["audit"] == "value-distribution" and not r["subset"]]
+    rows = [r for r in _without_nets(rows) if r["slice"] == "chosen"]
+    refused: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        method, _, reason = row["method"].partition(": ")
+        if row["metric"] == "refused" and method == GOLD_METHOD:
+            refused.setdefault(row["dataset"], {}).setdefault(reason, []).append(row["feature"])
+    findings = []
+    for dataset, by_reason in refused.items():
+        n = len({r["feature"] for r in rows if r["dataset"] == dataset and r["metric"] == "prevalence"})
+        names = "; ".join(f"{', '.join(features)}: {reason}" for reason, features in by_reason.items())
+        n_refused = sum(map(len, by_reason.values()))
+        findings.append(
+            f"{dataset}: gold labels correct {n - n_refused} of {n} shares of chosen responses; the others stay the "
+            f"classifier's count ({names})"
+        )
+    return findings
+
+
 def last_checkpoint(table: pa.Table) -> pa.Table:
     """Keep the rows of the largest step; all rows when no row has a step."""
     steps = table["step"].to_numpy(zero_copy_only=False).astype(np.float64)
@@ -97,7 +125,7 @@ def _none_significant(tested: list[Row]) -> str:
     r = min(known, key=lambda row: (row["p_adjusted"], -abs(row["estimate"])))
     return (
         f"{start} (closest: {r['feature']} in {r['dataset']}, {100 * r['estimate']:+.1f} points, "
-        f"Holm p {p_text(r['p_adjusted'])}, {_counts(r)}){_caveat(r)}"
+        f"Holm p {p_text(r['p_adjusted'])}, {_counts(r)}){_caveats([(row, '') for row in known])}"
     )
 
 
@@ -124,13 +152,17 @@ def _dominant(rows: list[Row]) -> list[str]:
             for r in winners
         )
         start = "Most frequent value of chosen responses"
-    caveats: dict[str, list[str]] = {}
-    for row in winners:
-        caveats.setdefault(_caveat(row, _band(rows, row)), []).append(row["dataset"])
+    return [f"{start}: {parts}{_caveats([(row, _band(rows, row)) for row in winners])}"]
+
+
+def _caveats(told: list[tuple[Row, str]]) -> str:
+    """Say what was done about errors in rows and the bands told with them: once, or by data set where they differ."""
+    caveats: dict[str, dict[str, None]] = {}
+    for row, band in told:
+        caveats.setdefault(_caveat(row, band), {})[row["dataset"]] = None
     if len(caveats) == 1:
-        return [f"{start}: {parts}{next(iter(caveats))}"]
-    told = (f"; {', '.join(names)}: {caveat.removeprefix('; ')}" for caveat, names in caveats.items())
-    return [f"{start}: {parts}{''.join(told)}"]
+        return next(iter(caveats))
+    return "".join(f"; {', '.join(names)}: {caveat.removeprefix('; ')}" for caveat, names in caveats.items())
 
 
 def _top_of(shares: list[Row]) -> dict[str, Row]:

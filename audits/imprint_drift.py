@@ -19,15 +19,15 @@ from audits.drift_description import Row
 from audits.item_table import HEADLINE_SPEC, LENGTH, ItemTable, make_design, usable_rows
 from audits.pair_rows import Rows, uncalibrated_mark
 from audits.reward_imprint import fit_identified, item_table, reward_sets
-from audits.stats.max_t import N_DRAWS, Simultaneous
+from audits.stats.max_t import N_DRAWS, Simultaneous, effective_clusters
 from audits.stats.ols import slope_influence, with_terms
 from audits.table import make_table
 
 SPECS = (HEADLINE_SPEC, HEADLINE_SPEC + LENGTH)
 AT_BASELINE = "at-baseline:"
 INFERENCE = ("std_error", "ci_low", "ci_high", "p_value", "p_adjusted")
-# From estimates, influence, clusters behind each and numbers of their looks.
-Judge = Callable[[Floats, Floats, Ints, Ints], tuple[str, Simultaneous]]
+# From estimates, influence, clusters behind each, how many of them inform it, and numbers of their looks.
+Judge = Callable[[Floats, Floats, Ints, Floats, Ints], tuple[str, Simultaneous]]
 
 
 def imprint_drift_rows(
@@ -91,6 +91,7 @@ class _Slopes:
         beta: Slopes [k]; NaN where there is none, or it stands for other features too.
         has_error: Which slopes have an error, bool [k].
         influence: Of each cluster on the slopes [G, k].
+        effective: How many clusters inform each slope [k]; NaN where it has no error.
         clusters: The clusters [G], sorted.
         n: Rows.
         left_out: Feature -> why it has no slope that can be compared.
@@ -102,6 +103,7 @@ class _Slopes:
     beta: Floats
     has_error: Bools
     influence: Floats
+    effective: Floats
     clusters: Ints
     n: int
     left_out: dict[str, str]
@@ -117,9 +119,11 @@ def _slopes(table: ItemTable, slice_name: str, spec: str) -> _Slopes:
     clusters = table.cluster_ids[used]
     fit = with_terms(spec_fit.fit, design.names)
     beta, fitted, has_error = fit.beta.copy(), np.isfinite(fit.beta), np.isfinite(fit.std_error)
-    influence = np.zeros((len(np.unique(clusters)), len(beta)))
+    influence, effective = np.zeros((len(np.unique(clusters)), len(beta))), np.full(len(beta), np.nan)
     if has_error.any():
-        influence[:, fitted] = slope_influence(design.x[:, fitted], design.y, beta[fitted], clusters)
+        influence[:, fitted], shares = slope_influence(design.x[:, fitted], design.y, beta[fitted], clusters)
+        # Clusters without the feature inform its slope of nothing, whatever the residuals of the others are.
+        effective[fitted] = np.minimum(effective_clusters(influence[:, fitted], shares), 1 / (shares**2).sum(axis=0))
     left_out: dict[str, str] = {}
     if fitted.any():
         joined = {name: [other for other, parts in combined.items() if name in parts] for name in design.names}
@@ -134,7 +138,8 @@ def _slopes(table: ItemTable, slice_name: str, spec: str) -> _Slopes:
     failed = ("no_error" if fitted.any() else "not_fitted", reason) if reason else None
     alone = np.isfinite(beta) & ~has_error & (failed is None)
     unsure = tuple(name for name, is_alone in zip(design.names, alone, strict=True) if is_alone)
-    return _Slopes(design.names, beta, has_error, influence, np.unique(clusters), len(used), left_out, unsure, failed)
+    every = np.unique(clusters)
+    return _Slopes(design.names, beta, has_error, influence, effective, every, len(used), left_out, unsure, failed)
 
 
 def _family_rows(
@@ -153,7 +158,8 @@ def _family_rows(
     has_error = np.stack([before.has_error & now.has_error for now in after])
     judged = np.where(has_error, estimates, np.nan).ravel()
     numbers = np.repeat(np.arange(shape[0]), shape[1])
-    method, found = judge_by(judged, influence.reshape(len(every), -1), n_clusters.ravel(), numbers)
+    effective = np.stack([np.minimum(before.effective, now.effective) for now in after]).ravel()
+    method, found = judge_by(judged, influence.reshape(len(every), -1), n_clusters.ravel(), effective, numbers)
     columns = {name: getattr(found, name).reshape(shape).tolist() for name in INFERENCE}
     for j, (now, look) in enumerate(zip(after, looks, strict=True)):
         same = look | {"n": now.n, "n_clusters": int(n_clusters[j, 0])}

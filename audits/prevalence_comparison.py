@@ -14,11 +14,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from audits.prevalence import UNCALIBRATED
+
 Row = dict[str, Any]
 # Data set, score column, metric, mode and estimator of a row.
 Key = tuple[str, str, str, str, str]
 
 STEPS = ("view", "several values", "classifier errors")
+# Shares that differ by less differ by rounding.
+SAME = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,10 @@ class PrevalenceComparison:
         band_low: Lower end of the sensitivity band from held-out TPR and FPR.
         band_high: Upper end.
         steps: What each of `STEPS` adds to the published share; NaN where unknown.
-        n: Responses behind the corrected share.
+        n: Responses behind the corrected share; with `ppi++` the labelled ones.
+        n_counted: Responses behind the classifier's own count.
+        n_published: Responses behind the published share.
+        calibrated: Whether the thresholds of that count were fitted.
         refused: Why there is no band (or, with gold labels, no corrected number), or empty.
     """
 
@@ -51,6 +58,9 @@ class PrevalenceComparison:
     band_high: float
     steps: tuple[float, float, float]
     n: int
+    n_counted: int
+    n_published: int
+    calibrated: bool
     refused: str
 
     @property
@@ -59,7 +69,8 @@ class PrevalenceComparison:
         known = [(step, size) for step, size in zip(STEPS, self.steps, strict=True) if not np.isnan(size)]
         if not known:
             return "no published share"
-        step, _ = max(known, key=lambda part: abs(part[1]))
+        step, size = max(known, key=lambda part: abs(part[1]))
+        step = step if abs(size) > SAME else "no difference"
         # Gold labels leave no error to ask about; a band that is NaN compares as inside.
         if not np.isnan(self.steps[2]):
             return step
@@ -98,10 +109,12 @@ def _comparison(
     def share(metric: str, mode: str, method: str) -> Row | None:
         return found.get((dataset, feature, metric, mode, method))
 
-    published = _estimate(share("top1_share", "as_published", "cc"))
+    as_published = share("top1_share", "as_published", "cc")
+    published = _estimate(as_published)
     votes = _estimate(share("top1_share", "corrected", "cc"))
     counted, gold, band = (share("prevalence", "corrected", method) for method in ("cc", "ppi++", "acc"))
     assert counted is not None
+    assert as_published is not None
     best = counted if gold is None or np.isnan(gold["estimate"]) else gold
     errors = float("nan") if best is counted else best["estimate"] - counted["estimate"]
     ends = (np.nan, np.nan) if band is None else (band["ci_low"], band["ci_high"])
@@ -118,6 +131,9 @@ def _comparison(
         band_high=ends[1],
         steps=(votes - published, counted["estimate"] - votes, errors),
         n=best["n"],
+        n_counted=counted["n"],
+        n_published=as_published["n"],
+        calibrated=not str(counted["method"]).endswith(UNCALIBRATED),
         refused="; ".join(reason for reason in refused if reason),
     )
 
@@ -127,7 +143,7 @@ def _refusals(rows: Sequence[Row], side: str) -> Iterator[tuple[tuple[str, str, 
     for row in rows:
         if row["metric"] == "refused" and row["slice"] == side:
             method, _, reason = row["method"].partition(": ")
-            yield (row["dataset"], row["feature"], method.removesuffix("-uncalibrated")), reason
+            yield (row["dataset"], row["feature"], method.removesuffix(UNCALIBRATED)), reason
 
 
 def _key(row: Row) -> Key:
@@ -136,7 +152,7 @@ def _key(row: Row) -> Key:
 
 def _estimator(row: Row) -> str:
     """Method of a row without the mark of thresholds that were not fitted."""
-    return str(row["method"]).removesuffix("-uncalibrated")
+    return str(row["method"]).removesuffix(UNCALIBRATED)
 
 
 def _estimate(row: Row | None) -> float:

@@ -56,6 +56,7 @@ class RewardImprint:
         * `left_out`: a feature without a slope, for the reason in `method`: `constant` (within specs: on both sides of
           every pair alike), or `combination-of:` features before it, which keep their slopes.
         * `not_fitted`, `no_error`: no slope at all, or no error of any slope, for the reason in `method`.
+        * Pairs that the classifier was trained on are in no row but the `pooled` ones, which are as published.
         * With gold labels, slopes corrected for the classifier's errors: see `gold_imprint.gold_rows`.
 
         Methods end in `-uncalibrated` where thresholds were not fitted.
@@ -70,15 +71,19 @@ class RewardImprint:
             raise ValueError(f"view {self.view.slug}, rewards and text features are needed")
         method = f"ols{uncalibrated_mark(scored.calibrated)}"
         rows: Rows = []
-        for subset, inside in scored.scopes():
+        for (subset, inside), (_, everything) in zip(scored.scopes(), scored.scopes(keep_trained_on=True), strict=True):
             same = {"audit": self.name, "dataset": scored.dataset, "subset": subset, "taxonomy": scored.taxonomy}
             for scorers, rewards in reward_sets(scored.rewards):
                 every = item_table(scored, self.view, inside, rewards)
                 untied = item_table(scored, self.view, inside & ~scored.is_tie, rewards)
+                published = every
+                if scored.trained_on is not None:
+                    published = item_table(scored, self.view, everything, rewards)
                 for slice_name in every.slices:
                     columns = same | {"scorer": scorers[slice_name]}
                     for spec in every.specs:
-                        own = [*_spec_rows(every, untied if spec.startswith(ITEM_SPEC) else every, slice_name, spec)]
+                        whole = published if is_published(spec) else every
+                        own = [*_spec_rows(whole, untied if spec.startswith(ITEM_SPEC) else whole, slice_name, spec)]
                         own += gold_rows(scored.gold, every, inside, slice_name, spec, own)
                         rows += [columns | row | ({"method": method} if row["method"] == "ols" else {}) for row in own]
         return make_table(rows)

@@ -24,6 +24,7 @@ import pyarrow as pa
 from audits.base import Bools, Floats, ScoredPairs, ScoredView, ViewRequest
 from audits.prevalence import HeldOutRates, difference_rows, held_out_rates, share_rows
 from audits.stats.clustered import Estimate, clustered_mean, clustered_rate
+from audits.stats.discordance import no_contrast_p_value
 from audits.stats.multiplicity import holm
 from audits.stats.paired import unanimous_p_value
 from audits.table import make_table
@@ -115,11 +116,16 @@ def _corrected(scored: ScoredPairs, view: ScoredView, inside: Bools, rates: Held
 
 
 def _difference_rows(chosen: "_Measure", rejected: "_Measure", clusters: np.ndarray) -> Rows:
-    """Rows of one measure of chosen minus rejected, paired; Holm over its features."""
+    """Rows of one measure of chosen minus rejected, paired; Holm over its features.
+
+    Of decisions the p-value is that of sign flips, as in `value-contrast`: by t, four prompts of four that point one
+    way would be significant, which chance alone does 1 in 8 times.
+    """
     differences = chosen.values - rejected.values
     estimate = clustered_mean(differences, clusters).within(-chosen.width, chosen.width)
     unanimous = unanimous_p_value(differences, estimate.n_clusters)
-    p_value = np.where(np.isnan(unanimous), estimate.p_value, unanimous)
+    tested = no_contrast_p_value(differences, clusters) if chosen.decided else estimate.p_value
+    p_value = np.where(np.isnan(unanimous), tested, unanimous)
     adjusted = holm(p_value)
     columns = {"slice": "chosen-rejected", "spec": "within", "method": chosen.method}
     columns["metric"] = f"{chosen.metric}_difference"
@@ -166,13 +172,17 @@ def _counted(scored: ScoredPairs, view: ScoredView, inside: Bools) -> Rows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Measure:
-    """One thing measured of each response: values float64 [n, n_features] in [low, 1]; `rate` where they are 0 or 1."""
+    """One thing measured of each response: values float64 [n, n_features] in [low, 1]; `rate` where they are 0 or 1.
+
+    They are whole numbers where `decided`.
+    """
 
     metric: str
     method: str
     features: Sequence[str]
     values: Floats
     rate: bool
+    decided: bool
     low: float = 0.0
 
     @property
@@ -186,16 +196,16 @@ def _measures(scored: ScoredPairs, view: ScoredView, pairs: np.ndarray, side: in
     mark = "" if scored.calibrated else "-uncalibrated"
     decisions = view.decisions[pairs, side].astype(np.float64)
     probabilities = view.probabilities[pairs, side]
-    prevalence = _Measure("prevalence", f"cc{mark}", scored.labels, decisions, rate=True)
-    mean = _Measure("mean_probability", f"mean{mark}", scored.labels, probabilities, rate=False)
+    prevalence = _Measure("prevalence", f"cc{mark}", scored.labels, decisions, True, True)
+    mean = _Measure("mean_probability", f"mean{mark}", scored.labels, probabilities, False, False)
     yield prevalence
-    yield _Measure("top1_share", "cc", scored.labels, _top1(probabilities), rate=True)
+    yield _Measure("top1_share", "cc", scored.labels, _top1(probabilities), True, True)
     yield mean
     if scored.signed:
         plus, minus = scored.signs()
         nets = [f"{slug}-net" for slug in scored.slugs]
         for m in (prevalence, mean):
-            yield _Measure(m.metric, m.method, nets, m.values[:, plus] - m.values[:, minus], rate=False, low=-1.0)
+            yield _Measure(m.metric, m.method, nets, m.values[:, plus] - m.values[:, minus], False, m.decided, -1.0)
 
 
 def _top1(probabilities: Floats) -> Floats:

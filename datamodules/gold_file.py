@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 
@@ -38,6 +39,8 @@ RELATIVE_ROUNDING = 1e-3
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 # A spreadsheet cuts what is longer.
 LONGEST_CELL = 32_767
+# Of a text that was cut, at least so much is left (programs differ).
+SHORTEST_CUT = 30_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +58,7 @@ class GoldSheet:
         sizes: Units in the row's stratum, int64 [n].
         labels: The first annotator's, float64 [n, n_labels], 1 or 0; rows of NaN are not labelled.
         second: The second annotator's, likewise; None where there is none.
+        texts: What stands in column `text`, str [n]; None without that column.
     """
 
     dataset: str
@@ -67,6 +71,7 @@ class GoldSheet:
     sizes: np.ndarray
     labels: np.ndarray
     second: np.ndarray | None
+    texts: np.ndarray | None = None
 
 
 def item_id(dataset: str, pair_id: str, side: str, view: str, text: str) -> str:
@@ -84,6 +89,12 @@ def shown_items(data: PreferenceData, view: ViewName) -> Iterator[tuple[tuple[st
             for side, text in zip(pair.sides, (first, second), strict=True)
         ]
         yield (ids[0], ids[1]), (first, second)
+
+
+def is_same_text(cell: str, text: str) -> bool:
+    """Tell whether a cell holds a text, by letters and digits alone: programs change blanks, quotes and long ends."""
+    one, other = ("".join(filter(str.isalnum, normalize("NFKC", each))) for each in (cell, text))
+    return one == other or (len(cell) >= SHORTEST_CUT and other.startswith(one))
 
 
 def write_gold_file(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
@@ -132,6 +143,9 @@ def read_gold_file(path: Path, labels: Sequence[str], fix: str) -> dict[str, Gol
     drawn, sizes = _counts(table, numbers, fix)
     first = _labels(table, numbers, labels, labels, fix)
     second = _labels(table, numbers, labels, [f"{label}{SECOND}" for label in labels], fix) if has_second else None
+    texts = None
+    if "text" in table.columns:
+        texts = np.array([cell_text(row.get("text")) for row in table.rows], dtype=np.object_)
     if np.isnan(first).all():
         what = f"{len(table.rows):,} rows in {path}, none of them labelled"
         raise InputError(what, "1 or 0 in every label column of some rows", fix)
@@ -154,6 +168,7 @@ def read_gold_file(path: Path, labels: Sequence[str], fix: str) -> dict[str, Gol
             sizes=sizes[own],
             labels=first[own],
             second=None if second is None or np.isnan(second[own]).all() else second[own],
+            texts=None if texts is None else texts[own],
         )
         _check_strata(sheets[dataset], path, fix)
     return sheets

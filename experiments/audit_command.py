@@ -61,6 +61,9 @@ def _audit_run(settings: Any) -> int:
     run = RunDirectory.open(settings.run_dir)
     config = read_config(run.config_file)
     _override(config, settings)
+    if settings.pending and settings.gold is not None:
+        needed = "either: --pending leaves finished audits as they are, without these labels"
+        raise InputError("--gold with --pending", needed, "leave --pending out")
     result = audit_run(run, config, settings.pending, Progress(config.run.progress))
     print(f"{result.n_audited} audited now, {result.n_done_before} done before, {len(result.gone)} without a file")
     for weights in result.gone:

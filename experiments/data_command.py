@@ -135,8 +135,9 @@ def _check(arguments: Sequence[str], console: Console) -> int:
 
 def _require_label_flags(settings: Any) -> None:
     """Raise InputError for flags of --labels that cannot be meant, before anything is read."""
-    if settings.top < 0:
-        raise InputError(f"--top {settings.top}", "0 or more", "--top")
+    for flag, value in (("--top", settings.top), ("--seed", settings.seed)):
+        if value < 0:
+            raise InputError(f"{flag} {value}", "0 or more", flag)
     if settings.output is not None and not settings.labels:
         raise InputError("--output without --labels", "both or neither", "add --labels, or leave --output out")
     if settings.output is not None:

@@ -62,10 +62,14 @@ def run_drift(arguments: Sequence[str]) -> int:
     else:
         with writing(settings.output, "start the command again"):
             write_text(settings.output, report)
-    n_rows = write_drift(runs[-1], drifts)
     where = "" if settings.output is None else f"; report in {settings.output}"
     # Standard output holds the table alone, to be piped.
-    print(f"{n_rows:,} rows written to {runs[-1].drift_table_file}{where}", file=sys.stderr)
+    try:
+        path, n_rows = write_drift(runs[-1], drifts, runs[0] if len(runs) == 2 else None)
+        print(f"{n_rows:,} rows written to {path}{where}", file=sys.stderr)
+    except InputError as error:
+        # The report is what was asked for; a run of somebody else's may be read-only.
+        print(f"warning: the rows are not written: {error}{where}", file=sys.stderr)
     return 0
 
 

@@ -10,11 +10,12 @@ from experiments.table_formats import WIDTH, Column, format_table
 from train.drift import Drift
 
 # So that a table is not wider than a terminal.
-SHORT = {SAME: "not told apart"}
+SHORT = {SAME: "not apart"}
 READING = (
-    "not told apart: from no change at all; within noise: apart, but no further than the arithmetic moves it; "
-    "first: the first step at which it had moved; churn: % of decisions that changed",
-    "intervals speak of the population of prompts that a data set was drawn from, with these very weights",
+    "not apart: not told apart from no change at all; within noise: apart, but no further than the arithmetic "
+    "moves it; first: the first step at which it had moved; churn: % of decisions that changed",
+    "intervals speak of the population of prompts that a data set was drawn from, with these very weights and "
+    "thresholds; each checkpoint has thresholds of its own",
 )
 NO_SEEDS = "seed noise unknown: no sibling run (the same settings with another --run.seed)"
 
@@ -114,10 +115,13 @@ def _text(drift: Drift) -> str:
         parts.append(format_table([READ[name] for name in names], own, "text", title) if own else "")
     slopes = [row for row in rows if row["measure"] == "slope"]
     for scorer, part in dict.fromkeys((row["scorer"], row["slice"]) for row in slopes):
-        own = [_cells(row) for row in slopes if (row["scorer"], row["slice"]) == (scorer, part)]
+        every = [row for row in slopes if (row["scorer"], row["slice"]) == (scorer, part)]
+        own = [_cells(row) for row in every if not (math.isnan(row["before"]) and math.isnan(row["change"]))]
         title = f"imprint of {scorer}{f' ({part})' * bool(part)}, points of reward per value, within pairs"
         names = tuple(name for name in values if name != "churn")
         parts.append(format_table([READ[name] for name in names], own, "text", title))
+        if without := [row["value"] for row in every if math.isnan(row["before"]) and math.isnan(row["change"])]:
+            parts.append(_wrapped([f"no slope at the first look: {', '.join(without)}"]))
     return "".join([*parts, _wrapped([*_distances(drift), *drift_notes(drift)])])
 
 
@@ -164,7 +168,7 @@ def drift_notes(drift: Drift) -> list[str]:
     left = f", {n_left:,} left out: the classifier was trained on a text of theirs" if n_left else ""
     pairs = f"{last['n']:,} pairs with a preferred side in {last['n_clusters']:,} prompts" if last else "no such pairs"
     n_looks = len({row["step"] for row in changes})
-    family = f"{len(changes):,} tests (values, slices and {n_looks} looks)"
+    family = f"{len(changes):,} tests (values, slices and {n_looks} look{'s' if n_looks > 1 else ''})"
     if drift.planned_looks is None:
         how = f"max-T over all {family} together, multiplier bootstrap over prompts"
     else:
@@ -212,17 +216,19 @@ def moved_lines(drifts: Sequence[Drift], most: int = 6) -> list[str]:
 
 def _moved(rows: list[Row], what: str) -> str:
     moved = [row for row in rows if row["verdict"] == MOVED]
+    # A net of a signed value is no value of its own.
+    values = "labels and nets" if any(row["value"].endswith("-net") for row in rows) else "values"
     if moved:
         top = moved[0]
         return (
-            f"{len(moved)} of {len(rows)} values moved in {what}, most {top['value']} {_change(top)} points "
+            f"{len(moved)} of {len(rows)} {values} moved in {what}, most {top['value']} {_change(top)} points "
             f"(adjusted p {p_text(top['p_adjusted'])}, {top['n']:,} pairs)"
         )
     tested = [row for row in rows if math.isfinite(row["p_adjusted"])]
     if not tested:
-        return f"no change of {len(rows)} values in {what} could be tested"
+        return f"no change of {len(rows)} {values} in {what} could be tested"
     top = min(tested, key=lambda row: row["p_adjusted"])
     return (
-        f"none of {len(rows)} values moved beyond noise in {what}, closest {top['value']} {_change(top)} points "
+        f"none of {len(rows)} {values} moved beyond noise in {what}, closest {top['value']} {_change(top)} points "
         f"(adjusted p {p_text(top['p_adjusted'])}, {top['n']:,} pairs)"
     )

@@ -9,6 +9,8 @@ from audits.item_table import HEADLINE_SPEC
 from train.drift import Drift
 
 MOVED, NUMERICAL, SAME = "moved", "within noise", "not told apart from 0"
+# What could not be tested is not the same as what was tested and not told apart.
+UNTESTED = "not tested"
 CONTRAST = "chosen-rejected"
 CHANGES = {part.name: f"prevalence{part.mark}_change" for part in slices(tie=False)}
 
@@ -18,8 +20,8 @@ Row = dict[str, Any]
 def drift_summary(drift: Drift) -> list[Row]:
     """Judge the last look: one row per slice and value, then per slope of a reward; what moved most stands first.
 
-    A value `moved` when p_adjusted < 0.05 and the whole simultaneous interval lies beyond what the arithmetic alone
-    flips (twice that for chosen minus rejected, which two sides move).
+    A value without a p-value was not tested. It `moved` when p_adjusted < 0.05 and the whole simultaneous interval lies
+    beyond what the arithmetic alone flips (twice that for chosen minus rejected, which two sides move).
     """
     found = drift.table.to_pylist()
     rows = [row for part in CHANGES for row in _ordered(_of_values(drift, found, part))]
@@ -27,7 +29,7 @@ def drift_summary(drift: Drift) -> list[Row]:
 
 
 def _ordered(rows: list[Row]) -> list[Row]:
-    order = (MOVED, NUMERICAL, SAME)
+    order = (MOVED, NUMERICAL, SAME, UNTESTED)
     return sorted(rows, key=lambda row: (order.index(row["verdict"]), -abs(_or_zero(row["change"]))))
 
 
@@ -93,6 +95,8 @@ def _judged(drift: Drift, trajectory: list[Row], floor: float) -> Row:
 
 
 def _verdict(row: Row, floor: float) -> str:
+    if math.isnan(row["p_adjusted"]):
+        return UNTESTED
     if not row["p_adjusted"] < SIGNIFICANT:
         return SAME
     nearest = min(abs(row["ci_low"]), abs(row["ci_high"])) if row["ci_low"] * row["ci_high"] > 0 else 0.0

@@ -1,6 +1,5 @@
 """`imprint gold draw`: which responses should people label, so that audits can be corrected for wrong predictions?"""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,16 +13,15 @@ from rich.table import Table
 from audits.base import ScoredPairs
 from datamodules.errors import InputError
 from datamodules.files import require_output
-from datamodules.gold_draw import GoldDraw, draw_units, rarest_label, shown_order
+from datamodules.gold_draw import BLOCK, GoldDraw, draw_units, rarest_label, shown_order
 from datamodules.gold_file import DESIGN, FREE, LONGEST_CELL, PREDICTED, UNITS, shown_items, write_gold_file
 from datamodules.preference_data import PreferenceData
 from datamodules.storage import writing
 from experiments.parsing import command_parser, read_config
 from experiments.summary import SAMPLE_NOTE
-from train.checkpoints import best_checkpoint
 from train.config import Config
+from train.drift_series import best_audited
 from train.inputs import data_root, read_audited_data
-from train.ledger import Ledger
 from train.run_directory import RunDirectory
 from train.stored_audits import StoredAudit, scored_pairs, stored_audits, views_of
 
@@ -83,13 +81,14 @@ def _draw(arguments: Sequence[str]) -> int:
     _check(settings)
     run = RunDirectory.open(settings.run_dir)
     config = read_config(run.config_file)
-    audit = _audit_of(run, config, settings)
+    audit = _audit_of(run, settings)
     data = _data_of(audit, config, settings)
     view = views_of(audit, data.name)[0]
     (scored,) = scored_pairs([audit], data.name, [view])
     _require_same_pairs(scored, data, audit)
     strata = _strata(settings.stratify, settings.unit, scored, view)
     keys = _keys(data, settings.unit)
+    _require_room(settings, strata, keys)
     draw = draw_units(keys, strata.of_unit, settings.n // UNITS[settings.unit], settings.seed)
     rows = _rows(settings, data, scored, view, keys, strata, draw)
     columns = _columns(settings, scored.labels)
@@ -113,36 +112,27 @@ def _check(settings: Any) -> None:
     if settings.n < 1 or settings.n % UNITS[settings.unit]:
         needed = "an even number from 2: a pair is two responses" if settings.unit == "pair" else "a number from 1"
         raise InputError(f"--n {settings.n} with --unit {settings.unit}", needed, "--n, or --unit text")
+    if settings.seed < 0:
+        raise InputError(f"--seed {settings.seed}", "0 or more", "--seed")
     require_output(settings.output, "--output")
 
 
-def _audit_of(run: RunDirectory, config: Config, settings: Any) -> StoredAudit:
+def _audit_of(run: RunDirectory, settings: Any) -> StoredAudit:
     """Find the newest audit of the checkpoint that is asked for."""
     audits = stored_audits(run)
     if not audits:
         raise InputError(f"no finished audit in {run.path}", "an audited run", f"imprint audit {run.path} first")
     if settings.checkpoint is None:
-        weights = best_checkpoint(run, Ledger(run.ledger_file), _monitor(run, config)).weights
-        found = [audit for audit in audits if audit.weights == weights]
-    else:
-        wanted = settings.checkpoint
-        found = [audit for audit in audits if str(audit.step) == wanted]
-        found = found or [audit for audit in audits if len(wanted) > 3 and audit.weights.startswith(wanted)]
+        # Only stored predictions are read: the checkpoint's own file may be gone.
+        return best_audited(run, audits, "--checkpoint STEP")
+    wanted = settings.checkpoint
+    found = [audit for audit in audits if str(audit.step) == wanted]
+    found = found or [audit for audit in audits if len(wanted) > 3 and audit.weights.startswith(wanted)]
     if len(found) != 1:
-        what = f"checkpoint {settings.checkpoint}" if settings.checkpoint else "the best checkpoint"
         known = ", ".join(f"step {audit.step} ({audit.weights[:8]})" for audit in audits)
         how = "no finished audit" if not found else f"{len(found)} finished audits"
-        raise InputError(f"{how} of {what} in {run.path}", f"one of {known}", "--checkpoint")
+        raise InputError(f"{how} of checkpoint {wanted} in {run.path}", f"one of {known}", "--checkpoint")
     return found[0]
-
-
-def _monitor(run: RunDirectory, config: Config) -> str:
-    """Metric that picked the best checkpoint: the automatic one is that of single labels where there is one."""
-    if config.trainer.monitor != "auto":
-        return config.trainer.monitor
-    single, several = "val/f1_top1_macro", "val/ap_macro"
-    lines = run.metrics_file.read_text(encoding="utf-8").splitlines() if run.metrics_file.is_file() else []
-    return several if any(several in json.loads(line) for line in lines) else single
 
 
 def _data_of(audit: StoredAudit, config: Config, settings: Any) -> PreferenceData:
@@ -187,6 +177,16 @@ def _strata(stratify: Stratify, unit: Unit, scored: ScoredPairs, view: str) -> S
             names, of_unit = (EVERYTHING,), np.zeros(len(scored.pair_ids) * 2 // UNITS[unit], dtype=np.int64)
     present, of_unit = np.unique(of_unit, return_inverse=True)
     return Strata(tuple(names[k] for k in present), of_unit.astype(np.int64))
+
+
+def _require_room(settings: Any, strata: Strata, keys: list[str]) -> None:
+    """Raise InputError unless --n reaches every stratum and asks for no more than there is."""
+    size, most = UNITS[settings.unit], len(keys) * UNITS[settings.unit]
+    least = len(strata.names) * size
+    if not least <= settings.n <= most:
+        found = f"--n {settings.n:,} of {most:,} responses in {len(strata.names)} strata"
+        needed = f"from {least:,} (one {settings.unit} of each, or weights would miss a part) to {most:,}"
+        raise InputError(found, needed, "--n, or --stratify none" if settings.n < least else "--n")
 
 
 def _by_unit(of_pair: np.ndarray, unit: Unit) -> np.ndarray:
@@ -276,10 +276,9 @@ def _lines(
     """Say what was drawn, what a labeller should know of it, and what comes next."""
     place = {pair_id: k for k, pair_id in enumerate(data.index.pair_ids.tolist())}
     at = [(place[row["pair_id"]], int(row["side"] in ("rejected", "b"))) for row in rows]
-    lines = [
-        f"{len(rows):,} responses of {data.name} written to {settings.output}, drawn by what checkpoint "
-        f"{audit.weights[:8]} (step {audit.step}) predicts"
-    ]
+    predicted = f"by what checkpoint {audit.weights[:8]} (step {audit.step}) predicts"
+    how = {"predicted": predicted, "subset": "by subset", "none": "without strata"}[settings.stratify]
+    lines = [f"{len(rows):,} responses of {data.name} written to {settings.output}, drawn {how}"]
     if n_cut := sum(bool(scored.views[view].truncated[pair, side]) for pair, side in at):
         lines.append(f"  {n_cut:,} are cut when the classifier reads them; they are shown, and to be labelled, whole")
     if scored.trained_on is not None and (n_seen := sum(bool(scored.trained_on[pair]) for pair, _ in at)):
@@ -291,5 +290,9 @@ def _lines(
         )
     if data.is_sample:
         lines.append(SAMPLE_NOTE)
-    filled = "Fill every label column of a row with 1 or 0; leave a row blank that you do not label. Then:"
-    return [*lines, filled, f"  imprint audit {audit.run.path} --gold {settings.output}"]
+    filled = ["Fill every label column of a row with 1 or 0; leave a row blank that you do not label."]
+    if settings.unit == "pair":
+        filled.append(
+            f"A pair counts when both its responses are labelled; they stand within {2 * BLOCK + 1} rows of each other."
+        )
+    return [*lines, *filled, "Then:", f"  imprint audit {audit.run.path} --gold {settings.output}"]

@@ -49,11 +49,13 @@ class LabelCheck:
 
 
 def require_suspects_file(output: Path, source: Path) -> None:
-    """Raise InputError unless suspects can be written to `output`, which must not be the file that is checked."""
+    """Raise InputError unless suspects can be written to `output`: a new file, where somebody's notes cannot be."""
     if output.suffix not in ENDINGS:
         raise InputError(f"--output {output}", f"a name that ends in {' or '.join(ENDINGS)}", "--output")
     if output.resolve() == source.resolve():
         raise InputError(f"{output} as input and as output", "two files", "--output")
+    if output.exists():
+        raise InputError(f"{output}, which is there already", "a new file: notes are never overwritten", "--output")
     require_output(output, "--output")
 
 

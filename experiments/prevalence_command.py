@@ -30,6 +30,7 @@ def _points(change: float) -> str:
 
 SHARES = ("published", "corrected", "ci_low", "ci_high", "band_low", "band_high")
 ERRORS = Column("by_errors", "errors", _points, numeric=True)
+METHOD = Column("method", "by")
 # What readers see: a line reads published + steps = corrected.
 READ = (
     Column("value", "value"),
@@ -38,6 +39,7 @@ READ = (
     Column("by_several_values", "several", _points, numeric=True),
     ERRORS,
     Column("corrected_with_ci", "corrected (95% CI)", numeric=True),
+    METHOD,
     Column("band", "band", numeric=True),
     Column("reason", "reason"),
 )
@@ -45,7 +47,10 @@ READ = (
 STEPS = ("by_view", "by_several_values", "by_errors")
 WHOLE = tuple(
     Column(name, name)
-    for name in ("dataset", "side", "step", "value", "n", "method", *SHARES, *STEPS, "reason", "refused")
+    for name in (
+        *("dataset", "side", "step", "value", "n_published", "n_counted", "n", "method", "calibrated"),
+        *(*SHARES, *STEPS, "reason", "refused"),
+    )
 )
 READING = (
     "publ.: share of argmax votes of whole dialogues cut after 128 tokens; corrected: share of responses that carry it",
@@ -54,6 +59,12 @@ READING = (
 )
 COUNTED = "corrected shares are the classifier's own count: its errors are not removed (that takes `imprint gold draw`)"
 GOLD = "errors: what gold labels of a random sample change (ppi++)"
+NOT_CORRECTED = "not error-corrected, the classifier's own count (cc)"
+UNFITTED = "thresholds were not fitted (no known negatives): a value counts where p is above 1/L"
+NO_BAND = (
+    "no band: the audit had no predictions on held-out texts, or those of an earlier version; `imprint audit RUN_DIR` "
+    "does it again and says which are missing"
+)
 
 
 def run_prevalence(arguments: Sequence[str]) -> int:
@@ -68,21 +79,54 @@ def run_prevalence(arguments: Sequence[str]) -> int:
     require_format(settings.format)
     table = _rows_of_step(RunDirectory.open(settings.run_dir), settings.step)
     compared = compare_prevalence(table, settings.side)
-    for dataset in _chosen_sets(compared, settings.datasets, settings.side):
-        own = [one for one in compared if one.dataset == dataset]
-        print(_report(own, table["step"][0].as_py(), settings.side, settings.format), end="")
+    names = _chosen_sets(compared, settings.datasets, settings.side)
+    by_set = [[one for one in compared if one.dataset == name] for name in names]
+    same = {"side": settings.side, "step": table["step"][0].as_py()}
+    if settings.format in ("csv", "json"):
+        # One table for programs: a second header, or a second object, is no csv and no JSON.
+        rows = [_row(one, same) for own in by_set for one in own]
+        notes = list(dict.fromkeys(note for own in by_set for note in _notes(own)))
+        print(format_table(WHOLE, rows, settings.format, "imprint prevalence", notes), end="")
+        return 0
+    print("\n".join(_report(own, same, settings.format) for own in by_set), end="")
     return 0
 
 
-def _report(compared: Sequence[PrevalenceComparison], step: int | None, side: str, how: str) -> str:
-    """Write the values of one data set."""
+def _report(compared: Sequence[PrevalenceComparison], same: dict[str, Any], how: str) -> str:
+    """Write the values of one data set for readers."""
     first = compared[0]
-    has_gold = any(one.method == GOLD_METHOD for one in compared)
-    columns = WHOLE if how in ("csv", "json") else [c for c in READ if has_gold or c is not ERRORS]
-    title = f"{first.dataset}, {side} responses, step {step}: % of {first.n:,} that carry each value"
-    notes = (*READING, GOLD if has_gold else COUNTED, *_refusals(compared))
-    rows = [_row(one, {"side": side, "step": step}) for one in compared]
-    return format_table(columns, rows, how, title, notes)
+    columns = [column for column in READ if _has_gold(compared) or column not in (ERRORS, METHOD)]
+    title = f"{first.dataset}, {same['side']} responses, step {same['step']}: % of {first.n_counted:,} that carry "
+    rows = [_row(one, same) for one in compared]
+    return format_table(columns, rows, how, f"{title}each value", _notes(compared))
+
+
+def _has_gold(compared: Sequence[PrevalenceComparison]) -> bool:
+    return any(one.method == GOLD_METHOD for one in compared)
+
+
+def _notes(compared: Sequence[PrevalenceComparison]) -> list[str]:
+    """Say how to read the numbers of one data set, and what they are not."""
+    notes = [*READING, *(_gold_notes(compared) if _has_gold(compared) else (COUNTED,))]
+    first = compared[0]
+    if first.n_published != first.n_counted:
+        notes.append(
+            f"publ. is of {first.n_published:,} responses, the rest of {first.n_counted:,}: pairs that hold a text of "
+            "the classifier's training are left out, as a part of the step `view`"
+        )
+    if not all(one.calibrated for one in compared):
+        notes.append(UNFITTED)
+    if not any(one.refused or math.isfinite(one.band_low) for one in compared):
+        notes.append(NO_BAND)
+    return [*notes, *_refusals(compared)]
+
+
+def _gold_notes(compared: Sequence[PrevalenceComparison]) -> list[str]:
+    """Say how many labels stand behind the corrected shares, and which shares could not be corrected."""
+    corrected = [one for one in compared if one.method == GOLD_METHOD]
+    rest = [one.feature for one in compared if one.method != GOLD_METHOD]
+    told = f"; {', '.join(dict.fromkeys(f'{one.n:,}' for one in corrected))} of the responses are labelled"
+    return [f"{GOLD}{told}", *([f"{NOT_CORRECTED}: {', '.join(rest)}"] if rest else [])]
 
 
 def _refusals(compared: Sequence[PrevalenceComparison]) -> list[str]:
@@ -125,8 +169,11 @@ def _row(one: PrevalenceComparison, same: dict[str, Any]) -> dict[str, Any]:
         **same,
         "dataset": one.dataset,
         "value": one.feature,
+        "n_published": one.n_published,
+        "n_counted": one.n_counted,
         "n": one.n,
         "method": one.method,
+        "calibrated": one.calibrated,
         **{name: getattr(one, name) for name in SHARES},
         **dict(zip(STEPS, one.steps, strict=True)),
         "corrected_with_ci": f"{_percent(one.corrected)} ({_range(one.ci_low, one.ci_high)})",

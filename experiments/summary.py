@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from audits.contrast_findings import contrast_findings
-from audits.findings import notable_findings
+from audits.findings import gold_findings, notable_findings
 from audits.reward_findings import reward_findings
 from datamodules.preferences import SAMPLE_NAMES
 from experiments.drift_report import moved_lines
@@ -77,7 +77,7 @@ def rows_of(table: pa.Table | None, weights: str) -> pa.Table | None:
 
 def print_findings(rows: pa.Table, console: Console) -> None:
     """Print the notable findings of audit rows, with the note where they are about the sample."""
-    findings = [*notable_findings(rows), *contrast_findings(rows), *reward_findings(rows)]
+    findings = [*notable_findings(rows), *gold_findings(rows), *contrast_findings(rows), *reward_findings(rows)]
     for finding in findings[:MOST_FINDINGS]:
         console.print(f"* {finding}", highlight=False, markup=False)
     if len(findings) > MOST_FINDINGS:

@@ -95,16 +95,6 @@ def require_format(how: str) -> None:
         raise InputError(f"format {how!r}", f"one of {', '.join(FORMATS)}", "--format")
 
 
-def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]], how: str) -> None:
-    """Print a table of which names and headings are the same, and whose first column alone stands to the left.
-
-    Raises:
-        InputError: Another format than `FORMATS`.
-    """
-    columns = [Column(heading, heading, numeric=k > 0) for k, heading in enumerate(headings)]
-    print(format_table(columns, [dict(zip(headings, row, strict=True)) for row in rows], how, title), end="")
-
-
 def _objects(columns: Sequence[Column], row: Mapping[str, Any]) -> dict[str, Any]:
     return {column.name: _defined(row.get(column.name)) for column in columns}
 
@@ -164,7 +154,10 @@ def _ampersands(cells: Sequence[str]) -> str:
 
 
 def _text(columns: Sequence[Column], cells: list[list[str]], title: str, notes: Sequence[str]) -> str:
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    widths = [max(map(len, each)) for each in zip([column.heading for column in columns], *cells, strict=True)]
+    # Two spaces between columns, one where the table would be too wide.
+    gap = 1 if 1 + sum(widths) + 2 * len(widths) <= WIDTH else 0
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, gap, 0, 0))
     for column in columns:
         right: Literal["right", "left"] = "right" if column.numeric else "left"
         shown.add_column(Text(column.heading), justify=right, no_wrap=column.numeric, overflow="fold")

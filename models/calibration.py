@@ -231,12 +231,13 @@ def cross_fitted(
     softmax: bool,
     chance_thresholds: Sequence[float] | None = None,
     max_false_negative_rate: float | None = None,
+    n_parts: int = 2,
 ) -> tuple[Floats, Bools]:
-    """Calibrate and decide every text with numbers fitted on the other half of the groups.
+    """Calibrate and decide every text with numbers fitted on the other parts of the groups.
 
-    Scored on the rows that tuned it, a threshold looks better than it is; this is what validation metrics use. Halves
-    are balanced in texts and depend on the group names alone. A half that is empty
-    (one group only) fits nothing: its counterpart is decided uncalibrated.
+    Scored on the rows that tuned it, a threshold looks better than it is; this is what validation metrics use, in
+    halves. Parts are balanced in texts and depend on the group names alone. With one group only there are no others to
+    fit on: it is decided uncalibrated.
 
     Args:
         logits: [n, L].
@@ -246,41 +247,41 @@ def cross_fitted(
         signed: As `fit_calibration`.
         softmax: As `fit_calibration`.
         chance_thresholds: As `fit_calibration`.
-        max_false_negative_rate: As `fit_calibration`, which raises InputError where half of the groups are too few.
+        max_false_negative_rate: As `fit_calibration`, which raises InputError where the other parts are too few.
+        n_parts: Parts of the groups, from 2. The more, the closer the numbers come to those fitted on all texts.
 
     Returns:
         Probabilities, float64 [n, L], and decisions, bool [n, L].
     """
     scores, targets, groups = np.asarray(logits, dtype=np.float64), np.asarray(targets), np.asarray(groups)
-    second = _second_half(groups)
+    part = _parts(groups, n_parts)
     probabilities, decisions = np.empty(scores.shape), np.empty(scores.shape, dtype=np.bool_)
-    for half in (second, ~second):
+    for k in np.unique(part):
+        inside = part == k
         fitted = fit_calibration(
-            scores[~half],
-            targets[~half],
+            scores[~inside],
+            targets[~inside],
             labels,
             signed,
             softmax,
             chance_thresholds,
-            groups[~half],
+            groups[~inside],
             max_false_negative_rate,
         )
-        probabilities[half] = fitted.probabilities(scores[half])
-        decisions[half] = fitted.decide(probabilities[half])
+        probabilities[inside] = fitted.probabilities(scores[inside])
+        decisions[inside] = fitted.decide(probabilities[inside])
     return probabilities, decisions
 
 
-def _second_half(groups: NDArray[np.generic]) -> Bools:
-    """Mark the texts [n] of one half of the groups: by digest of the name, each into the half with fewer texts."""
+def _parts(groups: NDArray[np.generic], n_parts: int) -> NDArray[np.int64]:
+    """Number the part of each text [n]: groups by digest of their name, each into the part with the fewest texts."""
     names, index, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     digests = [hashlib.sha256(str(name).encode()).digest() for name in names.tolist()]
-    in_second = np.zeros(len(names), dtype=np.bool_)
-    first_size = second_size = 0
+    part, filled = np.zeros(len(names), dtype=np.int64), np.zeros(n_parts, dtype=np.int64)
     for k in sorted(range(len(names)), key=lambda i: digests[i]):
-        in_second[k] = second_size < first_size
-        first_size += 0 if in_second[k] else int(sizes[k])
-        second_size += int(sizes[k]) if in_second[k] else 0
-    return np.asarray(in_second[index])
+        part[k] = filled.argmin()
+        filled[part[k]] += sizes[k]
+    return np.asarray(part[index], dtype=np.int64)
 
 
 def _signs(labels: tuple[str, ...]) -> tuple[list[int], list[int]]:

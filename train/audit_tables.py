@@ -14,9 +14,20 @@ from train.run_directory import RunDirectory
 
 
 def newest_audits(run: RunDirectory, ledger: Ledger) -> pa.Table | None:
-    """Read the rows of the newest finished audit of every checkpoint; None when there are none."""
-    tables = [read_table(run.path / path / "table.parquet") for path in ledger.newest_audits]
+    """Read the rows of the newest finished audit of every checkpoint; None when there are none.
+
+    Raises:
+        InputError: A table that is gone or damaged.
+    """
+    tables = [_table_of(run, run.path / path / "table.parquet") for path in ledger.newest_audits]
     return concat(tables) if tables else None
+
+
+def _table_of(run: RunDirectory, path: Path) -> pa.Table:
+    try:
+        return read_table(path)
+    except InputError as error:
+        raise InputError(error.found, error.needed, f"imprint audit {run.path} --pending makes it again") from error
 
 
 def write_newest_audits(run: RunDirectory, ledger: Ledger) -> Path | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from train.drift_series import (
     Series,
     audit_at,
     best_audited,
+    decision_notes,
     planned_checkpoints,
     require_audits,
     run_settings,
@@ -142,7 +144,8 @@ def drift_between(first: RunDirectory, second: RunDirectory, request: DriftReque
     for series in series_between(before, after, request.datasets, request.view):
         seeds, notes = seed_range(first, audits, siblings, series.dataset, series.view, must_fit)
         names = {id(before): first.run_id, id(after): second.run_id}
-        drifts.append(_drift(series, names, request.planned_looks, False, seeds, notes))
+        compared = f"step {before.step} of {first.run_id} and step {after.step} of {second.run_id} are compared"
+        drifts.append(_drift(series, names, request.planned_looks, False, seeds, [compared, *notes]))
     return drifts
 
 
@@ -159,18 +162,21 @@ def looks_to_come(run: RunDirectory, baseline: int | None) -> int:
     return max(planned_checkpoints(run_settings(run)) - n_before, n_seen, 1)
 
 
-def write_drift(run: RunDirectory, drifts: Sequence[Drift]) -> int:
-    """Write all rows to the run's drift table, in place of what was there; returns how many.
+def write_drift(run: RunDirectory, drifts: Sequence[Drift], other: RunDirectory | None = None) -> tuple[Path, int]:
+    """Write all rows to the run's drift table, or that of an `other` run it was compared with, over what was there.
+
+    Returns:
+        The file, and how many rows.
 
     Raises:
         InputError: The file cannot be written.
     """
-    rows = [table for drift in drifts for table in (drift.table, _seed_rows(drift))]
-    table = concat(rows)
-    with writing(run.drift_table_file, f"imprint drift {run.path}"):
-        run.drift_table_file.parent.mkdir(parents=True, exist_ok=True)
-        write_table(table, run.drift_table_file)
-    return len(table)
+    table = concat([rows for drift in drifts for rows in (drift.table, _seed_rows(drift))])
+    path = run.drift_table_file if other is None else run.drift_table_file.with_name(f"from-{other.run_id}.parquet")
+    with writing(path, "imprint drift on the same runs"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_table(table, path)
+    return path, len(table)
 
 
 def drift_scalars(drift: Drift) -> dict[int, dict[str, float]]:
@@ -196,7 +202,7 @@ def _drift(
     planned_looks: int | None,
     against_previous: bool,
     seeds: SeedRange | None,
-    seed_notes: Sequence[str],
+    further_notes: Sequence[str],
 ) -> Drift:
     audits = (series.baseline, *series.looks)
     scored = scored_pairs(audits, series.dataset, [series.view])
@@ -226,7 +232,7 @@ def _drift(
         numerical={name: max(each.get(name, 0.0) for each in floors) for each in floors for name in each},
         seeds=seeds,
         planned_looks=planned_looks,
-        notes=(*series.notes, *notes, *seed_notes),
+        notes=(*series.notes, *decision_notes(audits), *notes, *further_notes),
     )
 
 

@@ -13,8 +13,12 @@ from models.evaluation import is_error
 from train.checkpoints import logged_values
 from train.run_directory import RunDirectory
 from train.stored_audits import StoredAudit, views_of
+from train.thresholds import EDITED
 
 DATASETS_FIX = "--datasets"
+NOT_FITTED = "thresholds were not fitted (no known negatives), a value counts where p is above 1/L"
+# Begins a note of early versions: labels of few positives took the shared threshold.
+OLD_NOTE = "shared threshold (fewer than"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,8 +78,15 @@ def monitored_metric(run: RunDirectory) -> str:
     return "val/ap_macro" if logged_values(run, "val/ap_macro") else "val/f1_top1_macro"
 
 
-def best_audited(run: RunDirectory, audits: Sequence[StoredAudit]) -> StoredAudit:
+def best_audited(
+    run: RunDirectory, audits: Sequence[StoredAudit], fix: str = "name the checkpoint: --baseline STEP"
+) -> StoredAudit:
     """Return the audit of the checkpoint with the best value of the run's monitored metric.
+
+    Args:
+        run: The run directory.
+        audits: Its audits.
+        fix: What an error tells to do.
 
     Raises:
         InputError: The metric has no defined value at any of them.
@@ -86,7 +97,7 @@ def best_audited(run: RunDirectory, audits: Sequence[StoredAudit]) -> StoredAudi
     known = [audit for audit in audits if audit.step in values and math.isfinite(values[audit.step])]
     if not known:
         found = f"no audited checkpoint of {run.path} with a defined {monitor}"
-        raise InputError(found, "one, to tell which is the best", "name the checkpoint: --baseline STEP")
+        raise InputError(found, "one, to tell which is the best", fix)
     return min(known, key=lambda audit: (sign * values[audit.step or 0], audit.step or 0))
 
 
@@ -159,6 +170,31 @@ def _series(
     if len({audit.precision for audit in own.values()}) > 1:
         notes.append("some checkpoints were scored in float32 and some in bf16")
     return Series(dataset, slug, own[first], looks, tuple(notes))
+
+
+def decision_notes(audits: Sequence[StoredAudit]) -> list[str]:
+    """Say by which rule decisions were made where it was not the same one, or where no thresholds were fitted."""
+    by_rule: dict[str, list[str]] = {}
+    several_runs = len({audit.run.run_id for audit in audits}) > 1
+    for audit in audits:
+        name = f"step {audit.step}{f' of {audit.run.run_id}' if several_runs else ''}"
+        by_rule.setdefault(_rule(audit.meta["calibration"]), []).append(name)
+    if len(by_rule) > 1:
+        told = "; ".join(f"{rule} at {', '.join(names)}" for rule, names in by_rule.items())
+        return [f"decisions follow different rules, which moves values without any training: {told}"]
+    return [f"decisions: {rule}" for rule in by_rule if rule == NOT_FITTED]
+
+
+def _rule(calibration: Mapping[str, Any]) -> str:
+    """How thresholds came about; early versions did not name it, nor draw rare labels to a shared threshold."""
+    notes = calibration["notes"]
+    if EDITED in notes:
+        return f"thresholds {EDITED}"
+    if not calibration["calibrated"]:
+        return NOT_FITTED
+    if "decision" not in calibration or any(note.startswith(OLD_NOTE) for note in notes):
+        return "thresholds by the rule of an earlier version"
+    return f"thresholds fitted for {calibration['decision']}"
 
 
 def difference(one: StoredAudit, other: StoredAudit, dataset: str, view: str) -> str:

@@ -16,7 +16,7 @@ from audits.base import GoldLabels
 from audits.stats.annotator_agreement import AnnotatorAgreement, annotator_agreement
 from datamodules.errors import InputError
 from datamodules.files import file_digest
-from datamodules.gold_file import UNITS, GoldSheet, read_gold_file, shown_items
+from datamodules.gold_file import UNITS, GoldSheet, is_same_text, read_gold_file, shown_items
 from datamodules.preference_data import PreferenceData
 from datamodules.tabular import some_of
 from datamodules.views import ViewName
@@ -72,8 +72,8 @@ def join_gold(sheet: GoldSheet, data: PreferenceData, labels: Sequence[str], vie
     A pair that was drawn counts as labelled when both its responses are: labels of one alone are left out and counted.
 
     Raises:
-        InputError: Another view, an item that the data set does not hold, half a pair, strata that are not the data
-            set, or a stratum without a label.
+        InputError: Another view, an item that the data set does not hold or that has another text, half a pair, strata
+            that are not the data set, or a stratum without a label.
     """
     if sheet.view != view:
         found = f"labels of the view {sheet.view} of {data.name} in {path}"
@@ -103,10 +103,20 @@ def _places(sheet: GoldSheet, data: PreferenceData, view: ViewName, path: Path) 
     """Find pair and side of every row, int64 [n, 2]."""
     place = {own: k for k, own in enumerate(sheet.item_ids.tolist())}
     at = np.full((len(place), 2), -1, dtype=np.int64)
-    for pair, (ids, _) in enumerate(shown_items(data, view)):
+    moved: list[int] = []
+    for pair, (ids, texts) in enumerate(shown_items(data, view)):
         for side, own in enumerate(ids):
             if own in place:
-                at[place[own]] = pair, side
+                k = place[own]
+                at[k] = pair, side
+                if sheet.texts is not None and sheet.texts[k] and not is_same_text(sheet.texts[k], texts[side]):
+                    moved.append(int(sheet.rows[k]))
+    if moved:
+        # Columns that were sorted apart from each other join labels to texts that nobody read for them.
+        rows = ", ".join(map(str, sorted(moved)[:3]))
+        found = f"{len(moved):,} texts in {path} that are not those of their item_id, such as in row {rows}"
+        fix = f"undo what moved or changed them (without its column text is not checked), or {FIX}"
+        raise InputError(found, "beside every item_id its own text, as it was labelled", fix)
     if unknown := np.flatnonzero(at[:, 0] < 0).tolist():
         rows = ", ".join(f"{sheet.rows[k]} ({sheet.item_ids[k]})" for k in unknown[:3])
         found = f"{len(unknown):,} items in {path} that {data.name} does not hold, such as row {rows}"
@@ -166,6 +176,7 @@ def agreement_lines(agreement: AnnotatorAgreement, labels: Sequence[str]) -> lis
     kappa = agreement.kappa
     lines = [
         f"  agreement of two annotators on {agreement.n:,} responses; the first one's labels are used",
+        "  (of responses as drawn, without weights: over-sampled strata count for more than in the data)",
         f"  {'label':<{width}}  equal  Cohen's kappa (95% CI)  Krippendorff's alpha",
     ]
     for k, label in enumerate(labels):

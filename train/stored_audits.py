@@ -99,7 +99,8 @@ def views_of(audit: StoredAudit, dataset: str) -> list[str]:
     Raises:
         InputError: The corpus file is gone or damaged.
     """
-    slugs = _read(audit.corpus_file(dataset), f"imprint audit {audit.run.path}", ["view"])["view"]
+    path = audit.corpus_file(dataset)
+    slugs = _read(path, _made_again(path, audit.run), ["view"])["view"]
     return [str(slug) for slug in slugs.unique().to_pylist()]
 
 
@@ -147,7 +148,7 @@ class _StoredCorpus:
 
 
 def _corpus(audit: StoredAudit, path: Path, views: tuple[str, ...]) -> _StoredCorpus:
-    table = _read(path, f"imprint audit {audit.run.path}", None)
+    table = _read(path, _made_again(path, audit.run), None)
     scored = table["view"].unique().to_pylist()
     if missing := [view for view in views if view not in scored]:
         fix = "--view, or --audit.view of the run and imprint audit RUN_DIR"
@@ -238,7 +239,7 @@ def _measured(audit: StoredAudit, path: Path) -> _Measured:
 
 
 def _read(path: Path, fix: str, columns: list[str] | None) -> pa.Table:
-    """Read a Parquet file of a run directory."""
+    """Read a Parquet file of a run directory; `fix` says how to have it made again."""
     require_file(path, fix)
     try:
         # Not read_table: it would read `name=value` folders above the file as columns.
@@ -246,11 +247,16 @@ def _read(path: Path, fix: str, columns: list[str] | None) -> pa.Table:
             return file.read(columns)
     except (pa.ArrowException, OSError) as error:
         found = f"{path}, which does not read as Parquet ({error})"
-        raise InputError(found, "the file as the audit wrote it", f"delete it, then {fix}") from error
+        raise InputError(found, "the file as the audit wrote it", fix) from error
 
 
 def _again(run: RunDirectory, folder: Path) -> str:
     return f"restore it, or delete {folder} and run imprint audit {run.path}"
+
+
+def _made_again(path: Path, run: RunDirectory) -> str:
+    """How a file beside the audits is made again: one that is there is never replaced."""
+    return f"{'delete it, then ' if path.exists() else ''}imprint audit {run.path}"
 
 
 def _strings(column: pa.ChunkedArray) -> np.ndarray:

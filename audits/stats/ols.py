@@ -119,9 +119,8 @@ def ols(
     inverse = solve_triangular(r, np.eye(k))
     bread = inverse @ inverse.T
     residuals = outcome - design @ beta
-    shares = cluster_sums((design @ bread / np.diag(bread)) ** 2, labels)
-    effective = 1 / ((shares / shares.sum(axis=0)) ** 2).sum(axis=0)
-    g = len(shares)
+    shares = _cluster_shares(design, bread, labels)
+    effective, g = 1 / (shares**2).sum(axis=0), len(shares)
     reason = _no_error(residuals, outcome, n, k, g)
     if reason:
         error = np.full(k, np.nan)
@@ -167,7 +166,7 @@ def with_inference(
     )
 
 
-def slope_influence(x: ArrayLike, y: ArrayLike, beta: ArrayLike, clusters: ArrayLike) -> Floats:
+def slope_influence(x: ArrayLike, y: ArrayLike, beta: ArrayLike, clusters: ArrayLike) -> tuple[Floats, Floats]:
     """Return how much each cluster moved the slopes: bread times its score, scaled so that squares give CR1 errors.
 
     G / (G - 1) times the sum of squares of a column is the squared CR1 error of that slope. Two regressions of the
@@ -180,14 +179,22 @@ def slope_influence(x: ArrayLike, y: ArrayLike, beta: ArrayLike, clusters: Array
         clusters: Cluster of each row [n].
 
     Returns:
-        float64 [G, k], in sorted order of the clusters.
+        Influence, and the share of each cluster in what a column has to itself; float64 [G, k], in sorted order of the
+        clusters.
     """
-    columns = np.asarray(x, dtype=np.float64)
+    columns, labels = np.asarray(x, dtype=np.float64), np.asarray(clusters)
     n, k = columns.shape
     residuals = np.asarray(y, dtype=np.float64) - columns @ np.asarray(beta, dtype=np.float64)
     inverse = solve_triangular(np.linalg.qr(columns, mode="r"), np.eye(k))
-    scores = cluster_sums(columns * residuals[:, None], np.asarray(clusters)) @ (inverse @ inverse.T)
-    return np.asarray(np.sqrt((n - 1) / (n - k)) * scores, dtype=np.float64)
+    bread = inverse @ inverse.T
+    scores = cluster_sums(columns * residuals[:, None], labels) @ bread
+    return np.asarray(np.sqrt((n - 1) / (n - k)) * scores, dtype=np.float64), _cluster_shares(columns, bread, labels)
+
+
+def _cluster_shares(columns: Floats, bread: Floats, clusters: NDArray[np.generic]) -> Floats:
+    """Return the share of each cluster in the squares of what each column has to itself, [G, k]; columns sum to 1."""
+    squares = cluster_sums((columns @ bread / np.diag(bread)) ** 2, clusters)
+    return np.asarray(squares / squares.sum(axis=0))
 
 
 def undefined(names: Sequence[str], n: int, n_clusters: int, reason: str) -> Regression:

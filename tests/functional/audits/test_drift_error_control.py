@@ -12,9 +12,10 @@ import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportions_ztest
 
-from audits.base import ScoredPairs, ScoredView
+from audits.base import Reward, ScoredPairs, ScoredView, TextFeatures, ViewRequest
 from audits.drift import Look, drift_rows, influence_on_mean
-from audits.stats.max_t import max_t, spending
+from audits.imprint_drift import imprint_drift_rows
+from audits.stats.max_t import effective_clusters, max_t, spending
 from audits.stats.paired import exact_mcnemar
 
 ALPHA = 0.05
@@ -71,6 +72,57 @@ def test_false_alarms_over_twenty_looks_without_drift_where_naive_looks_always_r
     assert share["spending"] <= ALPHA + three_errors(ALPHA), share
     assert share["mcnemar"] > 0.95, share
     assert share["unclustered"] > 0.95, share
+
+
+def test_false_alarms_where_few_prompts_hold_most_of_the_pairs():
+    """Twelve prompts of 20 pairs beside 60 of two, and three of 40 beside 30: 72 and 33 prompts, by far fewer told."""
+    rng = np.random.default_rng(5)
+    for sizes in ([20] * 12 + [2] * 60, [40] * 3 + [2] * 30):
+        clusters = np.repeat(np.arange(len(sizes)), sizes)
+        shares = np.array(sizes)[:, None] / len(clusters)
+        alarms = dict.fromkeys(("effective", "all prompts"), 0)
+        for k in range(REPETITIONS):
+            prompt = rng.choice([-1.0, 0.0, 1.0], size=(len(sizes), 20), p=[0.15, 0.7, 0.15])[clusters]
+            own = rng.choice([-1.0, 0.0, 1.0], size=prompt.shape, p=[0.15, 0.7, 0.15])
+            means, influence = influence_on_mean(np.where(rng.random(prompt.shape) < KEPT, prompt, own), clusters)
+            effective = effective_clusters(influence, shares)
+            found = max_t(means, influence, effective=effective, n_draws=N_DRAWS, seed=k)
+            alarms["effective"] += bool((found.p_adjusted <= ALPHA).any())
+            naive = max_t(means, influence, n_draws=N_DRAWS, seed=k)
+            alarms["all prompts"] += bool((naive.p_adjusted <= ALPHA).any())
+        share = {name: count / REPETITIONS for name, count in alarms.items()}
+        assert share["effective"] <= ALPHA + three_errors(ALPHA), share
+        assert share["all prompts"] > ALPHA + three_errors(ALPHA), share
+
+
+def test_false_alarms_of_slopes_of_rare_values():
+    """Rewards of 1,000 pairs, and two readings of nine values that each a few pairs carry, both equally wrong."""
+    rng = np.random.default_rng(6)
+    n, slugs, view = 1000, tuple(f"v{k}" for k in range(9)), ViewRequest("exchange", "head", 256)
+    ids, no_subset, no_ties = np.array([f"p{i}" for i in range(n)]), np.array([""] * n), np.zeros(n, dtype=bool)
+    rows, cut = np.arange(2 * n).reshape(n, 2), np.zeros((n, 2), dtype=bool)
+    alarms, raw, naive, repetitions = 0, [], [], 60
+    for k in range(repetitions):
+        true = rng.random((n, 2, len(slugs))) < 0.002
+        rewards = (Reward("r", "none", rng.normal(size=(n, 2)) + 0.5 * true.sum(axis=2)),)
+        texts = TextFeatures(("words",), rng.normal(size=(n, 2, 1)), "words")
+        looks = []
+        for step in range(2):
+            carries = (true & (rng.random(true.shape) < 0.7)) | (rng.random(true.shape) < 0.0006)
+            scored = ScoredView(view.slug, np.where(carries, 0.8, 0.2), carries, rows, cut)
+            same = ("d", "t", slugs, slugs, False, True, ids, no_subset, np.arange(n), no_ties, {view.slug: scored})
+            looks.append(Look(step, None, f"l{step}", ScoredPairs(*same, rewards=rewards, text_features=texts)))
+        found = imprint_drift_rows(looks[0], looks[1:], view, n_draws=N_DRAWS, seed=k).to_pylist()
+        rows_of = [row for row in found if row["metric"] == "beta_change" and row["spec"] == "within-from-l0"]
+        known = [row for row in rows_of if np.isfinite(row["p_value"])]
+        alarms += any(row["p_adjusted"] <= ALPHA for row in known)
+        raw += [row["p_value"] <= ALPHA for row in known]
+        naive += [2 * stats.t.sf(abs(row["estimate"] / row["std_error"]), n - 1) <= ALPHA for row in known]
+    assert len(raw) > 6 * repetitions
+    # Three standard errors of 60; with t and signs of all prompts it was 15 of them.
+    assert alarms / repetitions <= ALPHA + 0.085, alarms
+    assert np.mean(raw) <= ALPHA, np.mean(raw)
+    assert np.mean(naive) > ALPHA + 0.02, np.mean(naive)
 
 
 def test_stopping_at_the_first_alarm_alarms_exactly_when_the_finished_run_does():

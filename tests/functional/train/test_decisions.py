@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import train.checkpoint_queue
+import train.held_out
 from datamodules.files import digest_of
 from experiments.cli import main
 from models.calibration import Calibration
@@ -45,7 +46,13 @@ def test_files_tell_how_a_checkpoint_does_on_texts_it_was_not_fitted_on(finished
     (weights,) = [m["weights"] for m in metas(finished) if m["epoch"] == 2]
     path = finished / "predictions" / f"{weights[:8]}-val.parquet"
     calibration = Calibration.from_json(json.loads((finished / "thresholds" / f"{weights[:8]}.json").read_text()))
+    held_out = held_out_scores(path, calibration.reordered(model.labels), model)
+    # Validation metrics are of halves, held-out rates of more parts; beside that they are one procedure.
+    monkeypatch.setattr(train.held_out, "N_PARTS", 2)
     found = held_out_scores(path, calibration.reordered(model.labels), model)
+    monkeypatch.undo()
+    assert (held_out.targets == found.targets).all()
+    assert (held_out.decisions != found.decisions).any()
     logits = np.stack([pq.read_table(path)[f"{label}_logit"].to_numpy() for label in model.labels], axis=1)
     metrics = split_metrics(
         found.probabilities, found.decisions, found.targets, model.labels, ranking_scores(logits, False)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 
 import pytest
@@ -146,9 +147,12 @@ def test_between_runs_the_best_checkpoints_are_compared(fit, capsys):
     assert any(row["change"] for row in rows)
     steps = {row["step"] for row in rows}
     assert len(steps) == 1
-    found = drift_table(other)
+    found = read_table(other / "audits" / "drift" / f"from-{one.name}.parquet").to_pandas()
     assert set(found["spec"]) == {f"from-{one.name}"}
-    assert f"hh-rlhf, {one.name} to {other.name}" in report(capsys, one, other)
+    assert set(drift_table(other)["spec"]) == {"from-step-6"}, "its own checkpoints are not forgotten"
+    text = report(capsys, one, other)
+    assert f"hh-rlhf, {one.name} to {other.name}" in text
+    assert re.search(rf"step \d+ of {one.name} and step {steps.pop()} of {other.name} are compared", words(text))
     # The other way round everything changes its sign.
     back = json.loads(report(capsys, other, one, "--format", "json"))["rows"]
     changes = [{(row["dataset"], row["slice"], row["value"]): row["change"] for row in each} for each in (rows, back)]
@@ -162,6 +166,40 @@ def test_a_run_has_not_moved_from_itself(fit, capsys):
     assert {row["verdict"] for row in rows} == {"not told apart from 0"}
     assert {row["churn"] for row in rows if row["slice"] != "chosen-rejected"} == {0.0}
     assert {row["kappa"] for row in rows} <= {1.0, None}
+
+
+def test_what_decides_is_told_where_it_is_not_fitted_or_not_the_same(fit, capsys):
+    run = fit("--data.name=valueeval", "--model.loss=bce", EMPTY)
+    assert "decisions" not in report(capsys, run).replace("% of decisions", "").replace("flips no decision", "")
+    (path,) = (run / "thresholds").glob(f"{drift_table(run)['weights'].iloc[-1][:8]}.json")
+    content = json.loads(path.read_text())
+    for numbers in content["labels"].values():
+        numbers["threshold"] = 0.9
+    path.write_text(json.dumps(content))
+    assert main(["audit", str(run)]) == 0
+    told = words(report(capsys, run))
+    assert "decisions follow different rules, which moves values without any training: thresholds fitted for f1" in told
+    assert "thresholds edited by hand after they were fitted at step" in told
+    unfitted = fit()
+    assert "thresholds were not fitted (no known negatives), a value counts" in words(report(capsys, unfitted))
+    # What an earlier version wrote names no rule.
+    for meta in unfitted.glob("audits/*/meta.json"):
+        content = json.loads(meta.read_text())
+        content["calibration"]["calibrated"] = True
+        if content["step"] == 6:
+            del content["calibration"]["decision"]
+        meta.write_text(json.dumps(content))
+    assert "thresholds by the rule of an earlier version at step 6; thresholds" in words(report(capsys, unfitted))
+
+
+def test_a_run_that_cannot_be_written_to_is_reported_all_the_same(fit, capsys):
+    run = fit()
+    table = run / "audits" / "drift" / "table.parquet"
+    table.unlink()
+    table.mkdir()
+    assert "hh-rlhf, step 6 to step 18" in report(capsys, run)
+    assert main(["drift", str(run)]) == 0
+    assert "warning: the rows are not written: found" in capsys.readouterr().err
 
 
 def test_other_data_and_other_labels_are_told(fit, capsys, tiny_root, tmp_path):

@@ -144,8 +144,20 @@ def test_what_is_drawn_follows_the_flags(run, tmp_path, capsys):
     single = tmp_path / "single.csv"
     assert draw(run, single, "--n=15", "--unit=text", "--stratify=subset") == 0
     assert {row["inclusion_probability"] for row in rows_of(single)} == {str(15 / 40)}
+    assert "drawn by subset" in capsys.readouterr().out
     assert draw(run, tmp_path / "all.csv", "--n=40", "--stratify=none") == 0
+    assert "drawn without strata" in capsys.readouterr().out
     assert {row["inclusion_probability"] for row in rows_of(tmp_path / "all.csv")} == {"1.0"}
+
+
+def test_only_stored_predictions_are_needed(run, tmp_path, capsys):
+    for path in (run / "checkpoints").glob("*.ckpt"):
+        path.unlink()
+    assert draw(run, tmp_path / "gold.csv", "--n=16") == 0
+    assert "A pair counts when both its responses are labelled" in capsys.readouterr().out
+    (run / "metrics.jsonl").unlink()
+    assert "fix: --checkpoint STEP" in mistake(capsys, draw(run, tmp_path / "other.csv", "--n=16"))
+    assert draw(run, tmp_path / "other.csv", "--n=16", "--checkpoint=12") == 0
 
 
 def mistake(capsys, code):
@@ -160,7 +172,9 @@ def test_mistakes_are_told_and_nothing_is_written(run, tiny_root, tmp_path, caps
     for flags, message in (
         (["--n=15"], "--n 15 with --unit pair; needed an even number"),
         (["--n=0", "--unit=text"], "needed a number from 1"),
-        (["--n=42"], "a draw of 21 from 20"),
+        (["--n=42"], "--n 42 of 40 responses"),
+        (["--n=2"], "one pair of each, or weights would miss a part) to 40; fix: --n, or --stratify none"),
+        (["--seed=-1"], "--seed -1; needed 0 or more"),
         (["--checkpoint=7"], "no finished audit of checkpoint 7"),
         (["--dataset=webgpt"], "no audit of webgpt with checkpoint"),
         (["--output=gold.xlsx"], "a name that ends in .csv or .jsonl"),
@@ -178,6 +192,7 @@ def test_mistakes_are_told_and_nothing_is_written(run, tiny_root, tmp_path, caps
     capsys.readouterr()
     before = folders(run)
     assert "none of them labelled" in mistake(capsys, main(["audit", str(run), f"--gold={gold}"]))
+    assert "--gold with --pending" in mistake(capsys, main(["audit", str(run), f"--gold={gold}", "--pending"]))
     fill(gold)
     answer = main(["audit", str(run), f"--gold={gold}", "--datasets", "webgpt", "--audits", "value-distribution"])
     assert "rows of hh-rlhf in" in mistake(capsys, answer)

@@ -174,3 +174,12 @@ def test_labels_on_which_annotators_differed_are_suspected_more_often():
     )
     assert differed.any(axis=1).sum() == 39
     assert differed[found.quality.texts, found.quality.labels].mean() > 3 * differed.mean()
+
+
+def test_notes_in_a_file_of_suspects_are_not_overwritten(quick, table, tmp_path, capsys):
+    output = tmp_path / "suspects.csv"
+    output.write_text("my notes")
+    for flags, message in (((), "notes are never overwritten; fix: --output"), (("--seed=-1",), "--seed -1; needed 0")):
+        assert main(["data", "check", str(table), *FLAGS, "--output", str(output), *flags]) == 2
+        assert message in capsys.readouterr().err
+    assert output.read_text() == "my notes"

@@ -65,7 +65,8 @@ def test_what_length_explains_is_told(audited):
     assert first.endswith(
         f"length explains {100 * share['estimate']:.0f}% of it (95% CI {100 * share['ci_low']:.0f}% to "
         f"{100 * share['ci_high']:.0f}%), at equal length the difference is {100 * equal['estimate']:+.1f} points "
-        f"(Holm p {p_text(equal['p_adjusted'])}; {percent(similar['estimate'])} of pairs are of similar length)"
+        f"(Holm p {p_text(equal['p_adjusted'])}; {percent(similar['estimate'])} of pairs are of similar length); "
+        "not error-corrected"
     )
 
 
@@ -79,7 +80,7 @@ def test_shares_outside_0_and_1_are_worded(audited, longer, lean, told):
 
 def test_what_cannot_be_told_is_not(audited):
     first = contrast_findings(audited(constant=True))[0]
-    assert first.endswith("Holm p < 0.001; how much of it is length cannot be told")
+    assert first.endswith("Holm p < 0.001; how much of it is length cannot be told; not error-corrected")
 
 
 def test_no_contrast_is_said_plainly(audited):
@@ -91,7 +92,7 @@ def test_no_contrast_is_said_plainly(audited):
         f"hh: no value sets chosen responses apart from rejected ones beyond chance (closest: {closest}, carried by "
     )
     assert f"kappa with people's choice {kappa['estimate']:+.2f} (95% CI {kappa['ci_low']:+.2f} to" in finding
-    assert finding.endswith(f"Holm p {p_text(kappa['p_adjusted'])})")
+    assert finding.endswith(f"Holm p {p_text(kappa['p_adjusted'])}); not error-corrected")
 
 
 def test_nothing_that_could_be_tested(audited, make_scored):
@@ -101,7 +102,9 @@ def test_nothing_that_could_be_tested(audited, make_scored):
             text_features=TextFeatures(("n",), np.random.default_rng(0).normal(size=(5, 2, 1)), "n"),
         )
     )
-    assert contrast_findings(nothing) == ["toy: no value sets the sides of any of 5 pairs in 5 prompts apart"]
+    assert contrast_findings(nothing) == [
+        "toy: no value sets the sides of any of 5 pairs in 5 prompts apart; not error-corrected"
+    ]
     assert contrast_findings(make_table([])) == []
 
 
@@ -119,6 +122,6 @@ def test_data_sets_checkpoints_and_subsets_are_kept_apart(audited):
 
 def test_uncalibrated_is_said(audited):
     assert contrast_findings(audited(calibrated=False))[0].endswith(
-        "; uncalibrated: a value counts where p is above 1/L"
+        "; not error-corrected; uncalibrated: a value counts where p is above 1/L"
     )
     assert contrast_findings(audited(calibrated=False, contrast=0.02, duty=0.0))[0].endswith("above 1/L")

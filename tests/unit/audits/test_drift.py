@@ -11,7 +11,7 @@ from statsmodels.stats.descriptivestats import sign_test
 
 from audits.drift import Look, drift_rows, influence_on_mean
 from audits.stats.clustered import clustered_mean, clustered_rate
-from audits.stats.max_t import max_t
+from audits.stats.max_t import effective_clusters, max_t
 from audits.table import SCHEMA
 from audits.value_distribution import EXCHANGE
 
@@ -193,7 +193,7 @@ def test_one_family_holds_all_looks_slices_and_values_prompt_by_prompt(make_look
     looks = make_looks(is_tie=np.arange(N) % 3 == 0)
     scored = looks[0].scored
     prompts = np.unique(scored.clusters).tolist()
-    columns, names, n_clusters = [], [], []
+    columns, names, n_clusters, effective = [], [], [], []
     preferred = {"chosen": (1, 0), "rejected": (0, 1), "chosen-rejected": (1, -1)}
     for is_tie, weights in ((False, preferred), (True, {"a": (1, 0), "b": (0, 1)})):
         pairs = np.flatnonzero(scored.is_tie == is_tie)
@@ -202,11 +202,16 @@ def test_one_family_holds_all_looks_slices_and_values_prompt_by_prompt(make_look
             for name, (first, second) in weights.items():
                 change = first * moved[:, 0] + second * moved[:, 1]
                 centred = (change - change.mean(axis=0)) / len(pairs)
-                columns.append([centred[scored.clusters[pairs] == prompt].sum(axis=0) for prompt in prompts])
+                own = [centred[scored.clusters[pairs] == prompt].sum(axis=0) for prompt in prompts]
+                columns.append(np.array(own))
                 names += [(look.step, name, feature, change.mean(axis=0)[k]) for k, feature in enumerate("xyz")]
                 n_clusters += [len(np.unique(scored.clusters[pairs]))] * 3
+                own = columns[-1][np.isin(prompts, scored.clusters[pairs])]
+                sizes = np.unique(scored.clusters[pairs], return_counts=True)[1]
+                effective += effective_clusters(own, sizes[:, None] / len(pairs)).tolist()
     estimates = np.array([name[3] for name in names])
-    reference = max_t(estimates, np.concatenate(columns, axis=1), n_clusters, n_draws=DRAWS)
+    influence = np.concatenate(columns, axis=1)
+    reference = max_t(estimates, influence, n_clusters, effective=effective, n_draws=DRAWS)
     rows = [row for row in rows_of(looks) if row["metric"].startswith("prevalence")]
     assert len(rows) == len(names) == 45
     for j, (step, name, feature, _) in enumerate(names):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from audits.base import GoldLabels, HeldOut
-from audits.findings import notable_findings
+from audits.findings import gold_findings, notable_findings
 from audits.table import concat, make_table, stamp
 from audits.value_distribution import PUBLISHED, ValueDistribution
 
@@ -33,7 +33,7 @@ def test_largest_difference_is_told_with_its_numbers(audited):
         "hh: chosen responses carry wisdom more often than rejected ones: "
         "60.0% vs 30.0%, difference +30.0 points (95% CI +"
     )
-    assert first.endswith("Holm p 0.003, 200 pairs in 100 prompts); not error-corrected")
+    assert first.endswith("Holm p 0.004, 200 pairs in 100 prompts); not error-corrected")
 
 
 def test_the_larger_of_two_data_sets_comes_first_and_direction_is_worded(audited):
@@ -167,3 +167,20 @@ def test_data_sets_with_and_without_gold_labels_are_told_apart(audited):
     table = concat([audited("hh", gold=gold_labels()), audited("webgpt", duty=180)])
     dominant = next(f for f in notable_findings(table, 9) if f.startswith("Most frequent"))
     assert dominant.endswith("; hh: error-corrected with gold labels (ppi++); webgpt: not error-corrected")
+
+
+def test_that_nothing_is_significant_is_error_corrected_where_gold_labels_are_and_nowhere_else(audited):
+    gold, coins = gold_labels(), np.random.default_rng(0).integers(2, size=(200, 2, 2))
+    labels = np.where(np.isnan(gold.labels), np.nan, coins)
+    table = concat([audited("hh", 100, 98, gold=GoldLabels(labels, gold.probability)), audited("webgpt", 100, 98)])
+    first = notable_findings(table, 9)[0]
+    assert first.startswith("No value differs significantly between chosen and rejected responses in hh, webgpt")
+    assert first.endswith("; hh: error-corrected with gold labels (ppi++); webgpt: not error-corrected")
+
+
+def test_what_gold_labels_could_not_correct_is_told(audited):
+    (told,) = gold_findings(concat([audited("hh", gold=gold_labels()), audited("webgpt")]))
+    assert told.startswith(
+        "hh: gold labels correct 1 of 2 shares of chosen responses; the others stay the classifier's count (duty: gold"
+    )
+    assert gold_findings(audited("webgpt")) == []

@@ -103,9 +103,11 @@ def test_influence_squared_is_the_clustered_error():
     x, clusters = rng.normal(size=(90, 3)), rng.integers(0, 25, 90)
     y = x @ [1.0, 0.0, -1.0] + rng.normal(size=90) * (1 + np.abs(x[:, 0]))
     fit = ols(x, y, ["a", "b", "c"], intercept=False, clusters=clusters)
-    influence = slope_influence(x, y, fit.beta, clusters)
+    influence, shares = slope_influence(x, y, fit.beta, clusters)
     g = len(influence)
     np.testing.assert_allclose(np.sqrt(g / (g - 1) * (influence**2).sum(axis=0)), fit.std_error, rtol=1e-10)
+    np.testing.assert_allclose(shares.sum(axis=0), 1.0)
+    np.testing.assert_allclose(1 / (shares**2).sum(axis=0), fit.effective_clusters)
 
 
 def test_the_same_look_again_shows_nothing(make_looks):

@@ -10,7 +10,7 @@ from scipy import stats
 
 from audits.stats import max_t as module
 from audits.stats.clustered import cluster_sums, clustered_mean
-from audits.stats.max_t import max_t, spending
+from audits.stats.max_t import effective_clusters, max_t, spending
 from audits.stats.multiplicity import bonferroni, holm
 
 N_DRAWS = 1999
@@ -226,3 +226,36 @@ def test_bad_input_is_refused():
         spending(means, influence, np.zeros(8), 20, n_draws=300)
     with pytest.raises(ValueError, match="planned"):
         spending(means, influence, np.arange(8), 7)
+
+
+def test_clusters_of_one_size_all_count():
+    _, influence = influences(sample(g=40), np.arange(40))
+    np.testing.assert_allclose(effective_clusters(influence, np.full((40, 1), 1 / 40)), 40)
+    assert effective_clusters(np.zeros((40, 2)), np.full((40, 1), 1 / 40)).tolist() == [40, 40]
+
+
+def test_what_a_draw_leaves_of_the_squares_is_that_of_the_effective_number():
+    """Means of signed items in clusters of 20 and of 2: sum of squares around the draw's mean, about Q - S^2 / G*."""
+    rng = np.random.default_rng(9)
+    sizes = np.repeat([20, 2], [12, 60])
+    shares = sizes / sizes.sum()
+    psi = shares * rng.choice([-1.0, 1.0], size=len(sizes))
+    psi -= shares * psi.sum()
+    signed = rng.choice([-1.0, 1.0], size=(20_000, len(sizes))) * psi
+    sums = signed.sum(axis=1)
+    left = ((signed - shares * sums[:, None]) ** 2).sum(axis=1)
+    g = effective_clusters(psi[:, None], shares[:, None])[0]
+    assert 10 < g < 16
+    slope = np.polyfit(sums**2, left - (psi**2).sum(), 1)[0]
+    assert slope == pytest.approx(-1 / g, rel=0.1)
+
+
+def test_clusters_that_say_nothing_cost_degrees_of_freedom():
+    means, influence = influences(sample(6, g=60, m=3, shift=0.2), np.arange(60))
+    few = max_t(means, influence, effective=[60, 20, 4], n_draws=N_DRAWS)
+    everyone = max_t(means, influence, n_draws=N_DRAWS)
+    np.testing.assert_array_equal(few.std_error, everyone.std_error)
+    np.testing.assert_allclose(few.p_value, 2 * stats.t.sf(np.abs(few.t), [59, 19, 3]))
+    # Four have too few signs: Bonferroni by t.
+    assert few.p_adjusted[2] == pytest.approx(min(1.0, 3 * few.p_value[2]))
+    assert few.critical[2] == pytest.approx(stats.t.isf(0.05 / 3 / 2, 3))

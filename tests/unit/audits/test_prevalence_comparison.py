@@ -28,7 +28,7 @@ def band(feature: str, low: float, high: float) -> dict[str, Any]:
 def test_steps_add_up_to_the_corrected_share_and_the_largest_is_the_reason() -> None:
     (one,) = compare_prevalence(make_table([*rows("care", 0.50, 0.45, 0.65), band("care", 0.6, 0.7)]))
     assert one.published + sum(one.steps[:2]) == pytest.approx(one.corrected)
-    assert (one.method, one.corrected, one.n) == ("cc", 0.65, 100)
+    assert (one.method, one.corrected, one.n, one.n_published) == ("cc", 0.65, 100, 100)
     assert math.isnan(one.steps[2])
     assert one.reason == "several values"
 
@@ -39,10 +39,16 @@ def test_a_share_outside_its_band_is_told(low: float, high: float, side: str) ->
     assert one.reason == f"view; too {side} by the band"
 
 
+def test_no_step_is_the_reason_of_no_difference() -> None:
+    (one,) = compare_prevalence(make_table(rows("care", 0.3, 0.3, 0.1 + 0.2)))
+    assert one.reason == "no difference"
+    assert one.calibrated
+
+
 def test_gold_labels_make_the_errors_a_step_of_their_own() -> None:
-    gold = PREVALENCE | {"method": "ppi++", "feature": "care", "estimate": 0.3, "ci_low": 0.2, "ci_high": 0.4}
+    gold = PREVALENCE | {"method": "ppi++", "feature": "care", "estimate": 0.3, "ci_low": 0.2, "ci_high": 0.4, "n": 20}
     (one,) = compare_prevalence(make_table([*rows("care", 0.5, 0.45, 0.65), gold]))
-    assert (one.method, one.corrected, one.ci_low) == ("ppi++", 0.3, 0.2)
+    assert (one.method, one.corrected, one.ci_low, one.n, one.n_counted) == ("ppi++", 0.3, 0.2, 20, 100)
     assert one.steps[2] == pytest.approx(-0.35)
     assert one.published + sum(one.steps) == pytest.approx(one.corrected)
     assert one.reason == "classifier errors"

@@ -314,6 +314,14 @@ def test_subsets_have_rows_of_their_pairs(imprinted):
     np.testing.assert_allclose([row["estimate"] for row in found.values()], reference.params, rtol=EXACT)
 
 
+def test_pairs_that_the_classifier_was_trained_on_count_as_published_only(imprinted):
+    everyone, some = imprinted(), imprinted(trained_on=np.arange(N) < 20)
+    before, found = AUDIT.rows(everyone), AUDIT.rows(some)
+    for spec in ("pooled", "pooled-length"):
+        assert str(pick(found, spec=spec)) == str(pick(before, spec=spec))
+    assert {row["n"] for row in pick(found, metric="beta", mode="corrected")} == {2 * (N - 20)}
+
+
 def test_signed_labels_are_features(imprinted):
     table = AUDIT.rows(imprinted(n_labels=4, signed=True))
     assert list(slopes(table, spec="within")) == ["x-for", "x-against", "y-for", "y-against", "hedges"]

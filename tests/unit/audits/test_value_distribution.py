@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from audits.base import ViewRequest
+from audits.base import TextFeatures, ViewRequest
 from audits.stats.clustered import clustered_mean, clustered_rate
+from audits.stats.discordance import no_contrast_p_value
+from audits.value_contrast import ValueContrast
 from audits.value_distribution import EXCHANGE, PUBLISHED, ValueDistribution
 
 AUDIT = ValueDistribution()
@@ -135,11 +137,11 @@ def test_signed_values_have_net_rows_in_a_family_of_their_own(make_scored):
     net = find(table, metric="prevalence", slice="chosen", feature="y-net")
     assert net["estimate"] == pytest.approx((d[:, 0, 2] - d[:, 0, 3]).mean())
     change = d[:, 0, 0::2] - d[:, 0, 1::2] - d[:, 1, 0::2] + d[:, 1, 1::2]
-    expected = clustered_mean(change, np.arange(40))
+    expected, p_values = clustered_mean(change, np.arange(40)), no_contrast_p_value(change, np.arange(40))
     for k, slug in enumerate(("x-net", "y-net")):
         row = find(table, metric="prevalence_difference", feature=slug)
-        assert (row["estimate"], row["p_value"]) == (pytest.approx(expected.estimate[k]), expected.p_value[k])
-    small = min(expected.p_value)
+        assert (row["estimate"], row["p_value"]) == (pytest.approx(expected.estimate[k]), p_values[k])
+    small = min(p_values)
     adjusted = [find(table, metric="prevalence_difference", feature=f)["p_adjusted"] for f in ("x-net", "y-net")]
     assert min(adjusted) == pytest.approx(min(1, 2 * small))  # a family of two, not of six
     assert "top1_share" not in metrics_of(table, feature="x-net")
@@ -212,3 +214,19 @@ def test_pairs_with_and_without_a_subset_in_one_data_set(make_scored):
     rows = ValueDistribution().rows(scored).to_pylist()
     n = {r["subset"]: r["n"] for r in rows if r["metric"] == "prevalence" and r["slice"] == "chosen"}
     assert n == {"": 30, "x": 10}
+
+
+def test_a_difference_has_the_p_value_that_the_contrast_has(make_scored):
+    """Four discordant pairs of four: 1 in 8 by chance, whatever the number of pairs beside them."""
+    p = np.full((300, 2, 2), 0.1)
+    p[:4, 0, 0] = 0.9
+    p[::2, 0, 1], p[:200, 1, 1] = 0.9, 0.9
+    scored = make_scored(p, text_features=TextFeatures(("words",), np.ones((300, 2, 1)), "words"))
+    contrasts, table = ValueContrast().rows(scored), AUDIT.rows(scored)
+    for feature in "xy":
+        row = find(table, metric="prevalence_difference", feature=feature)
+        strength = find(contrasts, metric="strength", feature=feature)
+        assert [row[name] for name in ("estimate", "p_value", "p_adjusted")] == [
+            pytest.approx(strength[name]) for name in ("estimate", "p_value", "p_adjusted")
+        ]
+    assert find(table, metric="prevalence_difference", feature="x")["p_value"] == pytest.approx(1 / 8)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from datamodules.errors import InputError
-from datamodules.gold_file import DESIGN, item_id, read_gold_file, write_gold_file
+from datamodules.gold_file import DESIGN, LONGEST_CELL, is_same_text, item_id, read_gold_file, write_gold_file
 
 LABELS = ("duty", "wisdom")
 COLUMNS = ["item_id", "text", *LABELS, *DESIGN]
@@ -238,3 +238,10 @@ def test_semicolons_are_told_as_such(tmp_path):
     (tmp_path / "g.csv").write_text("item_id;text;duty\ng1;t;1\n")
     with pytest.raises(InputError, match="semicolons between its cells; needed commas"):
         read(tmp_path / "g.csv")
+
+
+def test_a_cell_that_a_spreadsheet_cut_holds_its_text_and_a_beginning_alone_does_not():
+    text = "many words " * 5_000
+    assert is_same_text(text[:LONGEST_CELL], text)
+    assert not is_same_text(text[:1_000], text)
+    assert not is_same_text("other" + text[:LONGEST_CELL], text)

@@ -1,13 +1,14 @@
 """A value moved when it is apart from 0 and further than the arithmetic moves it; sentences say which."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from audits.table import make_table
 from experiments.drift_report import drift_notes, format_drift, moved_lines
-from experiments.drift_verdicts import MOVED, NUMERICAL, SAME, drift_summary
+from experiments.drift_verdicts import MOVED, NUMERICAL, SAME, UNTESTED, drift_summary
 from train.drift import Drift
 from train.drift_series import Series
 from train.run_directory import RunDirectory
@@ -52,7 +53,7 @@ def drift_of(rows, steps=(2, 3), numerical=None, seeds=None, planned=None):
         (-0.01, 0.2, 0.01, 0.0, NUMERICAL),
         (NAN, NAN, 0.01, 0.02, MOVED),
         (NAN, NAN, 0.01, 0.2, NUMERICAL),
-        (NAN, NAN, NAN, 0.0, SAME),
+        (NAN, NAN, NAN, 0.0, UNTESTED),
         (NAN, NAN, 1.0, 0.0, SAME),
     ],
 )
@@ -118,6 +119,34 @@ def test_notes_tell_denominators_family_and_what_was_not_measured():
     told = "\n".join(drift_notes(drift_of(rows, numerical={"a": 0.0012})))
     assert "max-T over all 2 tests" in told
     assert "flips at most 0.12% of decisions (a)" in told
+
+
+def slope(feature, step, estimate, p):
+    row = change(feature, step, estimate, NAN, NAN, p) | {"metric": "beta_change", "slice": "", "scorer": "rm"}
+    return row | {"spec": "within-from-step-1"}
+
+
+def test_a_slope_that_is_there_at_one_look_only_is_not_tested_and_those_at_none_are_named():
+    drift = replace(
+        drift_of([slope("a", 3, 0.1, 0.5), slope("b", 3, NAN, NAN), slope("c", 3, NAN, NAN)]),
+        slopes={("rm", "", "within", "a"): 1.0, ("rm", "", "within", "b"): 2.0},
+    )
+    assert [(row["value"], row["verdict"]) for row in drift_summary(drift)] == [
+        ("a", SAME),
+        ("b", UNTESTED),
+        ("c", UNTESTED),
+    ]
+    text = format_drift([drift], "text")
+    lines = {line.split()[0]: line for line in text.splitlines() if line.startswith((" a ", " b ", " c "))}
+    assert lines["a"].endswith("not apart")
+    assert lines["b"].endswith("not tested")
+    assert "c" not in lines
+    assert "no slope at the first look: c" in text
+
+
+def test_nets_of_signed_values_are_not_counted_as_values():
+    rows = [change(name, 3, 0.1, 0.05, 0.15, 0.01) for name in ("care-for", "care-net")]
+    assert "2 of 2 labels and nets moved in chosen responses" in moved_lines([drift_of(rows)])[0]
 
 
 def test_sentences_name_what_moved_or_what_came_closest():

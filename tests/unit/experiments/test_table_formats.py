@@ -8,7 +8,7 @@ import re
 import pytest
 
 from datamodules.errors import InputError
-from experiments.table_formats import FORMATS, WIDTH, Column, format_table, print_table
+from experiments.table_formats import FORMATS, WIDTH, Column, format_table
 
 COLUMNS = [
     Column("value", "value"),
@@ -78,6 +78,10 @@ def test_no_rows_are_no_error(how):
     assert "value" in format_table(COLUMNS, [], how) or how == "json"
 
 
-def test_print_table_takes_plain_cells(capsys):
-    print_table("t", ["value", "n"], [["a", 2], ["b", None]], "csv")
-    assert capsys.readouterr().out == "value,n\na,2\nb,\n"
+def test_a_table_that_would_be_too_wide_stands_closer_before_its_names_are_broken():
+    columns = [Column(name, name, str, numeric=name != "a") for name in "abcdefgh"]
+    narrow, wide = ({name: "x" * n for name in "abcdefgh"} for n in (10, 11))
+    assert "x  x" in format_table(columns, [narrow], "text")
+    text = format_table(columns, [wide], "text")
+    assert "x  x" not in text
+    assert text.count("x" * 11) == 8

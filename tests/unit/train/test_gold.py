@@ -115,6 +115,7 @@ def test_second_annotator_is_compared_and_not_used(read, drawn):
     assert found["labels"]["duty"]["share"] == 0.75
     assert found["labels"]["wisdom"] == {"share": 1.0, "kappa": 1.0, "alpha": 1.0}
     assert "agreement of two annotators on 24 responses; the first one's labels are used" in joined.lines[1]
+    assert "without weights" in joined.lines[2]
     assert joined.lines[-1].split()[:2] == ["wisdom", "1.00"]
     assert max(map(len, joined.lines)) <= 100
 
@@ -172,9 +173,26 @@ def test_pairs_of_which_one_response_is_there_are_refused(read, drawn, data):
     rows = [row for row in drawn() if row["stratum"] == "s0"]
     items = list(shown_items(data, "exchange"))
     free = next(pair for pair in range(30) if pair not in {row["key"][0] for row in rows})
-    swapped = [rows[0] | {"item_id": items[free][0][0]}, *drawn()[1:]]
+    swapped = [rows[0] | {"item_id": items[free][0][0], "text": items[free][1][0]}, *drawn()[1:]]
     with pytest.raises(InputError, match="one response only of the pair in row"):
         read(swapped)
+
+
+def test_texts_that_moved_away_from_their_ids_are_refused(read, drawn):
+    """Two columns sorted apart from the others: ids, labels and design are whole, and would be joined wrongly."""
+    rows = drawn()
+    texts = [row["text"] for row in rows]
+    moved = [row | {"text": text} for row, text in zip(rows, [texts[1], texts[0], *texts[2:]], strict=True)]
+    with pytest.raises(InputError, match=r"2 texts in .* not those of their item_id, such as in row 1, 2; needed"):
+        read(moved)
+    labels = read(rows)["toy"].labels.labels
+    # What programs change, and a file without the texts.
+    changed = [
+        row | {"text": f" '{text.replace(' ', chr(160) * 2)}\r\n"} for row, text in zip(rows, texts, strict=True)
+    ]
+    np.testing.assert_array_equal(read(changed)["toy"].labels.labels, labels)
+    without = read(rows, columns=[name for name in COLUMNS if name != "text"])["toy"]
+    np.testing.assert_array_equal(without.labels.labels, labels)
 
 
 def test_data_sets_without_labels_are_named(read, drawn):

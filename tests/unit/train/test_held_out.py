@@ -11,7 +11,7 @@ from datamodules.errors import InputError
 from models.calibration import cross_fitted, fit_calibration
 from models.evaluation import split_metrics
 from train.audit_setup import AuditSetup
-from train.held_out import absence_line, held_out_digest, held_out_scores, predictions_beside
+from train.held_out import N_PARTS, absence_line, held_out_digest, held_out_scores, predictions_beside
 from train.predictions import write_predictions
 from train.thresholds import EDITED
 
@@ -48,10 +48,10 @@ def path(scored, calibration, tmp_path):
     return path
 
 
-def test_each_half_is_decided_by_the_other(path, scored, calibration):
+def test_each_part_is_decided_by_the_others(path, scored, calibration):
     logits, split = scored
     found = held_out_scores(path, calibration, head())
-    p, d = cross_fitted(logits, split.targets, split.groups, LABELS, False, False)
+    p, d = cross_fitted(logits, split.targets, split.groups, LABELS, False, False, n_parts=N_PARTS)
     np.testing.assert_array_equal(found.probabilities, p)
     np.testing.assert_array_equal(found.decisions, d)
     np.testing.assert_array_equal(found.targets, split.targets)
@@ -64,7 +64,8 @@ def test_a_bound_on_missed_labels_is_cross_fitted_too(path, scored, calibration)
     logits, split = scored
     bounded = held_out_scores(path, calibration, head(max_false_negative_rate=0.2))
     assert bounded.decisions.sum() > held_out_scores(path, calibration, head()).decisions.sum()
-    p, d = cross_fitted(logits, split.targets, split.groups, LABELS, False, False, max_false_negative_rate=0.2)
+    bound = {"max_false_negative_rate": 0.2, "n_parts": N_PARTS}
+    p, d = cross_fitted(logits, split.targets, split.groups, LABELS, False, False, **bound)
     np.testing.assert_array_equal(bounded.decisions, d)
     assert split_metrics(p, d, split.targets, LABELS, logits)["recall/a"] > 0.7
 
@@ -93,7 +94,7 @@ def test_without_the_file_or_its_logits_there_is_none(path, calibration):
     assert held_out_scores(path, calibration, head()) is None
     assert absence_line(path) == (
         "  predictions w-val.parquet of an earlier version, without logits: "
-        "prevalence rows get no band from held-out texts"
+        "prevalence rows get no band from held-out texts; to have both made again, delete it and thresholds/w.json"
     )
     path.unlink()
     assert held_out_scores(path, calibration, head()) is None

@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Each test process computes on one thread; files of tests stay together, with what they share.
+WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo seal test test-all lint format type bench clean
@@ -25,7 +27,7 @@ seal: $(READY) ## The same questions on real hh-rlhf: two reward models, then a 
 	$(BIN)/imprint fit --config experiments/seal-hh.yaml
 
 test: $(READY) ## Run the quick tests (complete for correctness)
-	$(BIN)/python -m pytest -m "not slow and not ddp"
+	$(BIN)/python -m pytest -m "not slow and not ddp" $(WORKERS)
 
 test-all: $(READY) ## Run all tests
 	$(BIN)/python -m pytest

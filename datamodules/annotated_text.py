@@ -9,6 +9,8 @@ from datamodules.read_report import ReadReport
 from datamodules.taxonomy import Taxonomy
 
 UNKNOWN = -1
+# Of a label of a taxonomy that the text was not annotated for: it counts nowhere, not even as unknown.
+NOT_ASKED = -2
 
 
 @dataclass(frozen=True, slots=True)

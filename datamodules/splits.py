@@ -47,6 +47,7 @@ class Splits:
         n_leaks_dropped: Training candidates left out because a given test file holds the same text or dialogue opening.
         n_test_groups_shared: Given test texts whose declared group also occurs in the training file; they are kept,
             because the file's owner drew the line there, and counted.
+        n_overlaps_dropped: Training texts left out because another data set of the run validates or tests on them.
     """
 
     train: tuple[AnnotatedText, ...]
@@ -55,6 +56,7 @@ class Splits:
     n_groups: dict[str, int]
     n_leaks_dropped: int
     n_test_groups_shared: int
+    n_overlaps_dropped: int = 0
 
     @property
     def by_name(self) -> dict[str, tuple[AnnotatedText, ...]]:
@@ -68,6 +70,7 @@ class Splits:
             "n_groups": self.n_groups,
             "n_leaks_dropped": self.n_leaks_dropped,
             "n_test_groups_shared": self.n_test_groups_shared,
+            **({"n_overlaps_dropped": self.n_overlaps_dropped} if self.n_overlaps_dropped else {}),
         }
 
 

@@ -14,6 +14,7 @@ from datamodules.errors import InputError
 _ERRNOS = (
     errno.ENOSPC,
     errno.EDQUOT,
+    errno.EFBIG,
     errno.EROFS,
     errno.EACCES,
     errno.EPERM,

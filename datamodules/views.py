@@ -7,6 +7,8 @@ from datamodules.errors import InputError
 
 ViewName = Literal["dialogue", "prompt", "response", "exchange"]
 Truncation = Literal["head", "tail", "head_tail"]
+# Of fewer tokens, most would be special ones.
+SHORTEST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,8 @@ class ViewRequest:
         if self.truncation not in get_args(Truncation):
             needed = f"one of {', '.join(get_args(Truncation))}"
             raise InputError(f"truncation {self.truncation!r}", needed, "the truncation setting")
-        if self.max_length < 8:
-            raise InputError(f"max_length {self.max_length}", "at least 8 tokens", "the max_length setting")
+        if self.max_length < SHORTEST:
+            raise InputError(f"max_length {self.max_length}", f"at least {SHORTEST} tokens", "the max_length setting")
 
     @property
     def slug(self) -> str:

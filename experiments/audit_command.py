@@ -12,15 +12,15 @@ from datamodules.files import require_output
 from datamodules.storage import writing
 from experiments.parsing import command_parser, read_config
 from experiments.summary import print_findings
-from models.classifier import load_classifier
 from models.digest import weights_digest
+from models.ensemble import load_scorer
 from train.audit_later import audit_run
 from train.audit_setup import AUDITS, build_setup
 from train.auditing import CheckpointRecord, audit_checkpoint
 from train.config import Config
 from train.corpus_files import write_corpus_files
 from train.frozen import scoring_setup
-from train.held_out import absence_line, held_out_scores, predictions_beside
+from train.held_out import absence_line, held_out_by_taxonomy, predictions_beside
 from train.inputs import data_root, read_audited_data
 from train.prepare import accelerator_device
 from train.progress import Progress
@@ -101,7 +101,7 @@ def _audit_file(settings: Any) -> int:
     _override(config, settings)
     preferences = read_audited_data(config.audit, data_root(config.data))
     device = accelerator_device("auto")
-    model = load_classifier(settings.checkpoint).to(device)
+    model = load_scorer(settings.checkpoint).to(device)
     weights = weights_digest(model.state_dict())
     calibration = find_thresholds(settings.checkpoint, weights, model, settings.thresholds)
     tokeniser, labels = model.tokeniser, model.labels
@@ -111,8 +111,8 @@ def _audit_file(settings: Any) -> int:
     )
     setup = scoring_setup(setup, model, config.audit.precision, config.run.cache_dir)
     predictions = predictions_beside(settings.checkpoint, weights)
-    held_out = held_out_scores(predictions, calibration, model)
-    if held_out is None:
+    held_out = held_out_by_taxonomy(predictions, calibration, model)
+    if held_out[""] is None:
         progress.say(absence_line(predictions))
     record = CheckpointRecord(weights, None, None)
     with writing(settings.output, "start the command again"):

@@ -11,6 +11,7 @@ from datamodules.errors import InputError
 DESCRIPTION = "Train human-value classifiers of RLHF text and audit preference data with every checkpoint."
 VERBS = {
     "fit": "train a classifier, audit every checkpoint",
+    "ensemble": "average checkpoints: calibrated, tested and audited as one",
     "tune": "search settings for the best validation metric; resume, share or repeat a search",
     "audit": "audit what is pending in a run, or one checkpoint",
     "prevalence": "shares of values as published and corrected, and why they differ",

@@ -12,7 +12,7 @@ from experiments.parsing import command_parser
 from experiments.summary import print_fit_summary
 from train.config import Config, config_to_dict
 from train.fit import fit
-from train.resume import changed_settings
+from train.resume import changed_settings, require_trained
 from train.run_directory import RunDirectory
 
 
@@ -35,6 +35,7 @@ def run_fit(arguments: Sequence[str]) -> int:
         raise InputError("--fork alone", "a run directory to go on with", "--resume RUN_DIR")
     if resume is not None:
         run = RunDirectory.open(resume)
+        require_trained(run)
         check_file(run.config_file, Config, "--resume")
         # The run's own settings come first, so that files and flags of this call win.
         arguments = ["--config", str(run.config_file), *arguments]

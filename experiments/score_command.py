@@ -14,11 +14,11 @@ from datamodules.portions import portions
 from datamodules.score_texts import ScoreTexts, check_texts
 from experiments.parsing import command_parser
 from models.calibration import Calibration
-from models.classifier import ValueClassifier, load_classifier
 from models.digest import weights_digest
+from models.ensemble import Scorer, load_scorer
 from models.inference import score_tokens
 from models.precision import PRECISIONS, default_device
-from train.predictions import score_columns
+from train.predictions import all_score_columns
 from train.progress import Progress
 from train.thresholds import find_thresholds
 
@@ -52,7 +52,7 @@ def run_score(arguments: Sequence[str]) -> int:
     require_output(settings.output, "--output")
     replaced = settings.output.exists()
     progress = Progress()
-    model = load_classifier(settings.checkpoint).to(default_device())
+    model = load_scorer(settings.checkpoint).to(default_device())
     weights = weights_digest(model.state_dict())
     calibration = find_thresholds(settings.checkpoint, weights, model, settings.thresholds)
     texts = check_texts(settings.input, settings.text_column, settings.id_column)
@@ -65,7 +65,7 @@ def run_score(arguments: Sequence[str]) -> int:
                 lengths = np.array([len(row) for row in tokens])
                 options = model.tokeniser.pad_id, settings.precision, settings.token_budget, advance
                 logits = score_tokens(model, tokens, lengths, *options)
-                columns = {"text_id": ids, **score_columns(logits, calibration)}
+                columns = {"text_id": ids, **all_score_columns(logits, calibration)}
                 out.write_table(pa.table(columns, schema=out.schema))
     into = f"{settings.output}{' (replaced)' if replaced else ''}"
     print(f"{texts.n} texts scored into {into}; {n_cut} of them cut at {model.view.max_length} tokens")
@@ -76,7 +76,7 @@ def run_score(arguments: Sequence[str]) -> int:
     return 0
 
 
-def tokenised_blocks(texts: ScoreTexts, model: ValueClassifier) -> Iterator[tuple[list[str], list[np.ndarray], int]]:
+def tokenised_blocks(texts: ScoreTexts, model: Scorer) -> Iterator[tuple[list[str], list[np.ndarray], int]]:
     """Yield ids, token ids and the number of cut texts, for some thousand texts at a time."""
     view = model.view
     ids: list[str] = []
@@ -95,6 +95,11 @@ def tokenised_blocks(texts: ScoreTexts, model: ValueClassifier) -> Iterator[tupl
 
 
 def output_schema(calibration: Calibration, origin: dict[str, str]) -> pa.Schema:
-    """Columns of the output: text_id, and per label a probability `<label>` and a decision `<label>_on`."""
-    pairs = [((label, pa.float64()), (f"{label}_on", pa.bool_())) for label in calibration.labels]
+    """Columns of the output: text_id, and per label a probability `<label>` and a decision `<label>_on`.
+
+    Labels of a further taxonomy are `<taxonomy>.<label>`.
+    """
+    further = [f"{name}.{label}" for name, own in calibration.further.items() for label in own.labels]
+    labels = [*calibration.labels, *further]
+    pairs = [((label, pa.float64()), (f"{label}_on", pa.bool_())) for label in labels]
     return pa.schema([("text_id", pa.string()), *(field for pair in pairs for field in pair)], metadata=origin)

@@ -13,7 +13,9 @@ from audits.findings import gold_findings, notable_findings
 from audits.reward_findings import reward_findings
 from datamodules.preferences import SAMPLE_NAMES
 from experiments.drift_report import moved_lines
+from models.calibration import Calibration
 from train.finish import FitResult, per_value_table
+from train.inputs import Annotations
 
 # Column of the per-value table -> heading; the others are in the W&B table and in the thresholds file.
 HEADINGS = {
@@ -54,11 +56,10 @@ def has_sample(rows: pa.Table) -> bool:
     return not set(rows["dataset"].to_pylist()).isdisjoint(SAMPLE_NAMES)
 
 
-def value_table(result: FitResult) -> Table:
+def value_table(metrics: dict[str, float], calibration: Calibration, annotations: Annotations, title: str) -> Table:
     """One row per value: its test metrics, in at most 100 columns for labels of up to 26 letters."""
-    columns, rows = per_value_table(result.test_metrics, result.calibration, result.annotations)
+    columns, rows = per_value_table(metrics, calibration, annotations)
     shown = [k for k, column in enumerate(columns) if column in HEADINGS]
-    title = f"Per-value metrics on test, checkpoint {result.best.weights[:8]} (step {result.best.step})"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for k in shown:
         table.add_column(HEADINGS[columns[k]], justify="left" if columns[k] == "value" else "right", no_wrap=k > 0)
@@ -86,21 +87,34 @@ def print_findings(rows: pa.Table, console: Console) -> None:
         console.print(SAMPLE_NOTE)
 
 
-def print_fit_summary(result: FitResult, console: Console) -> None:
-    """Print the per-value table, the audit findings and the next commands, in at most 100 columns."""
-    console.print(value_table(result))
-    metrics = result.test_metrics
+def print_test(
+    metrics: dict[str, float], calibration: Calibration, annotations: Annotations, title: str, console: Console
+) -> None:
+    """Print the per-value table of a taxonomy, its averages, and how its numbers came about."""
+    console.print(value_table(metrics, calibration, annotations, title))
     headline = [f"{name} {number(metrics[name])}" for name in HEADLINE if name in metrics]
-    n_test = len(result.annotations.splits.test)
+    n_test = len(annotations.splits.test)
     if "n_values_scored" in metrics:
-        headline.append(f"{metrics['n_values_scored']:.0f} of {len(result.calibration.labels)} values scored")
+        headline.append(f"{metrics['n_values_scored']:.0f} of {len(calibration.labels)} values scored")
     console.print(f"test, {n_test} texts: {', '.join(headline)}", highlight=False)
-    for note in result.calibration.notes:
+    for note in calibration.notes:
         console.print(f"  {note}", highlight=False, markup=False)
+
+
+def print_fit_summary(result: FitResult, console: Console) -> None:
+    """Print the per-value tables, the audit findings and the next commands, in at most 100 columns."""
+    title = f"Per-value metrics on test, checkpoint {result.best.weights[:8]} (step {result.best.step})"
+    print_test(result.test_metrics, result.calibration, result.annotations, title, console)
+    for own in result.further:
+        console.print()
+        print_test(own.metrics, own.calibration, own.annotations, f"Per-value metrics on test: {own.name}", console)
     audited = rows_of(result.audit_table, result.best.weights)
     if audited is not None:
         console.print("\nWhat the audits found with this checkpoint:")
         print_findings(audited, console)
+    if audited is not None and result.further:
+        names = ", ".join(own.name for own in result.further)
+        console.print(f"(by {result.annotations.taxonomy.name}; audits by {names} are in audits/table.parquet)")
     if result.drifts:
         console.print("\nWhat moved between the checkpoints (imprint drift tells more):")
         for line in moved_lines(result.drifts):
@@ -111,11 +125,13 @@ def print_fit_summary(result: FitResult, console: Console) -> None:
     console.print(f"\nResults are in {path}", highlight=False, soft_wrap=True)
     checkpoint = f"{path}/checkpoints/{result.best_path.name}"
     console.print("Next:", highlight=False)
-    for command in (
+    commands = [
         f"imprint score --checkpoint {checkpoint} --input texts.jsonl --output scores.parquet",
         f"imprint audit {path} --pending",
-        f"imprint fit --resume {path} --trainer.max_epochs N",
-    ):
+    ]
+    if result.run.last_checkpoint.is_file():
+        commands.append(f"imprint fit --resume {path} --trainer.max_epochs N")
+    for command in commands:
         console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
     if result.failed_audits:
         failed = ", ".join(weights[:8] for weights in result.failed_audits)

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from datamodules.errors import InputError
 from experiments.parsing import read_config
 from experiments.tune_space import TuneConfig
-from experiments.tune_study import best_first, standing
+from experiments.tune_study import ranked, standing
 from experiments.tune_trial import METRICS, RUNS
 from train.audit_later import audit_run
 from train.config import Config
@@ -50,15 +50,14 @@ def is_filtered(tune: TuneConfig) -> bool:
     return tune.max_ece is not None or tune.max_instability is not None
 
 
-def candidates(study: Study, tune: TuneConfig, is_lower_better: bool) -> list[Candidate]:
+def candidates(study: Study, tune: TuneConfig) -> list[Candidate]:
     """Return the best trials, the best first, with what the second stage says of them.
 
     What is undefined or was not measured does not pass.
     """
     measured = study.user_attrs.get(INSTABILITY, {})
-    ranked = best_first(standing(study).complete, is_lower_better)
     found = []
-    for trial in ranked[: tune.top_k if is_filtered(tune) else 1]:
+    for trial in ranked(study)[: tune.top_k if is_filtered(tune) else 1]:
         ece = float(trial.user_attrs.get(METRICS, {}).get(ECE, math.nan))
         moved = float(measured.get(str(trial.number), math.nan))
         limits = ((tune.max_ece, ece), (tune.max_instability, moved))
@@ -72,16 +71,13 @@ def chosen(listed: Sequence[Candidate]) -> FrozenTrial | None:
     return next((candidate.trial for candidate in listed if candidate.passes), None)
 
 
-def audit_trials(
-    study: Study, tune: TuneConfig, base: Config, is_lower_better: bool, say: Callable[[str], None]
-) -> bool:
+def audit_trials(study: Study, tune: TuneConfig, base: Config, say: Callable[[str], None]) -> bool:
     """Audit the trials that the settings ask for, and measure their instability where it has a limit.
 
     Args:
         study: The study, all of its trials finished.
         tune: Which trials.
         base: Settings of the study: its audit section counts.
-        is_lower_better: Of the metric.
         say: Takes a line about each trial.
 
     Returns:
@@ -89,7 +85,7 @@ def audit_trials(
     """
     if tune.audit == "none":
         return True
-    trials = _to_audit(study, tune, is_lower_better)
+    trials = _to_audit(study, tune)
     measured: dict[str, float] = dict(study.user_attrs.get(INSTABILITY, {}))
     is_done = True
     for trial in trials:
@@ -107,10 +103,10 @@ def audit_trials(
     return is_done
 
 
-def _to_audit(study: Study, tune: TuneConfig, is_lower_better: bool) -> list[FrozenTrial]:
+def _to_audit(study: Study, tune: TuneConfig) -> list[FrozenTrial]:
     if tune.audit == "all":
         return list(standing(study).complete)
-    listed = candidates(study, tune, is_lower_better)
+    listed = candidates(study, tune)
     if tune.max_instability is not None:
         # Those that only their instability may yet keep from being chosen.
         return [own.trial for own in listed if tune.max_ece is None or own.ece <= tune.max_ece]

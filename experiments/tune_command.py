@@ -1,5 +1,6 @@
 """`imprint tune`: search settings of `imprint fit`, or train the best trial again."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +11,15 @@ from experiments.config_files import add_sections, config_files_first, config_of
 from experiments.parsing import command_parser
 from experiments.tune_choice import audit_trials, candidates, check_second_stage, is_filtered
 from experiments.tune_loop import work
-from experiments.tune_report import Found, best_table, importances, summary_lines, write_report
+from experiments.tune_report import Found, best_table, importances, summary_lines, told_counts, write_report
 from experiments.tune_reproduce import reproduce
 from experiments.tune_space import Space, StudyConfig, read_space, some_settings, with_settings
-from experiments.tune_storage import make_pruner, open_storage, open_study, storage_name, study_record
-from experiments.tune_study import SeededByNumber, SharedStudy, standing, study_lock
-from experiments.tune_trial import base_config
+from experiments.tune_storage import make_pruner, open_storage, open_study, storage_errors, storage_name, study_record
+from experiments.tune_study import SeededByNumber, SharedStudy, Standing, standing, study_lock
+from experiments.tune_trial import ERROR, base_config
 from models.evaluation import is_error
 from train.audit_setup import build_audits
-from train.check_config import check_experiment_name
+from train.check_config import NOT_NEGATIVE, POSITIVE, POSITIVE_WHOLE, check_experiment_name, check_ranges
 from train.config import Config
 from train.inputs import data_root, read_audited_data
 from train.prepare import Prepared, prepare
@@ -27,6 +28,15 @@ from train.shared import Shared
 
 # Inputs of trials with different views or encoders that are kept side by side.
 KEPT_INPUTS = 4
+TUNE_RANGES = {
+    "tune.seeds": POSITIVE_WHOLE,
+    "tune.top_k": POSITIVE_WHOLE,
+    "tune.pruner_startup": NOT_NEGATIVE,
+    "tune.pruner_warmup": NOT_NEGATIVE,
+    "tune.stale_hours": POSITIVE,
+    "tune.max_ece": NOT_NEGATIVE,
+    "tune.max_instability": NOT_NEGATIVE,
+}
 
 
 def run_tune(arguments: Sequence[str]) -> int:
@@ -60,7 +70,9 @@ def run_tune(arguments: Sequence[str]) -> int:
         return reproduce(config, name, folder, settings.storage, settings.reproduce)
     if settings.trials < 1:
         raise InputError(f"--trials {settings.trials}", "a whole number from 1", "--trials")
-    return search(config, name, folder, settings.storage, settings.trials, settings.plan, settings.seed)
+    code = search(config, name, folder, settings.storage, settings.trials, settings.plan, settings.seed)
+    print(f"Train the chosen trial again, and compare:\n  imprint tune {shlex.join(arguments)} --reproduce best")
+    return code
 
 
 def search(
@@ -78,10 +90,11 @@ def search(
         seed: Seed of what is drawn.
 
     Returns:
-        The exit code: 1 where no trial has a value, or an audit failed.
+        The exit code: 1 where an audit failed.
 
     Raises:
-        InputError: A user's mistake, before anything was written; or what keeps every trial from being run.
+        InputError: A user's mistake, before anything was written; what keeps every trial from being run; or no trial
+            with a value.
     """
     progress = Progress(config.run.progress)
     space = checked_space(config, n_trials)
@@ -90,23 +103,25 @@ def search(
     base = base_config(config)
     prepared = checked_trial(config, base, space, shared, progress)
     metric = prepared.monitor
-    record = study_record(config, space, prepared.annotations.splits, metric, plan, seed)
+    record = study_record(config, space, [own.splits for own in prepared.annotations.all], metric, plan, seed)
     sampler = SeededByNumber(space, seed)
-    with study_lock(folder):
-        store = open_storage(storage, folder)
-        study = open_study(store, name, record, is_error(metric), sampler, make_pruner(config.tune), progress.say)
-    own = SharedStudy(study, space, folder, n_trials, config.tune.stale_hours)
-    if plan == "frozen":
-        own.enqueue_plan(seed)
-    with study_lock(folder):
-        again = own.recover()
-    for number in again:
-        progress.say(f"trial {number} was stopped with its process: it is run again")
-    if shown.startswith("sqlite"):
-        require_alone(own, shown, progress.say)
-    progress.say(f"study {name} in {shown}: {len(standing(study).finished)} of {n_trials} trials finished")
-    work(own, base, config.tune, metric, shared, progress)
-    return report(Found(study, space, record, shown, is_error(metric), [], is_filtered(config.tune)), own, config, base)
+    with storage_errors(shown):
+        with study_lock(folder):
+            store = open_storage(storage, folder)
+            study = open_study(store, name, record, is_error(metric), sampler, make_pruner(config.tune), progress.say)
+        own = SharedStudy(study, space, folder, n_trials, config.tune.stale_hours)
+        require_total(own, progress.say)
+        if shown.startswith("sqlite"):
+            require_alone(own, shown, progress.say)
+        if plan == "frozen":
+            own.enqueue_plan(seed)
+        with study_lock(folder):
+            again = own.recover()
+        for number in again:
+            progress.say(f"trial {number} was stopped with its process: it is run again")
+        progress.say(f"study {name} in {shown}: {len(standing(study).finished)} of {n_trials} trials finished")
+        work(own, base, config.tune, metric, shared, progress)
+        return report(Found(study, space, record, shown, [], is_filtered(config.tune)), own, config, base)
 
 
 def checked_space(config: StudyConfig, n_trials: int) -> Space:
@@ -115,22 +130,12 @@ def checked_space(config: StudyConfig, n_trials: int) -> Space:
     Raises:
         InputError: The first that is not possible.
     """
-    tune = config.tune
-    limits: dict[str, tuple[float, bool, str]] = {
-        "seeds": (tune.seeds, tune.seeds >= 1, "a whole number from 1"),
-        "top_k": (tune.top_k, tune.top_k >= 1, "a whole number from 1"),
-        "pruner_startup": (tune.pruner_startup, tune.pruner_startup >= 0, "a whole number from 0"),
-        "pruner_warmup": (tune.pruner_warmup, tune.pruner_warmup >= 0, "a whole number from 0"),
-        "stale_hours": (tune.stale_hours, tune.stale_hours > 0, "a number of hours above 0"),
-    }
-    for setting, (value, is_possible, needed) in limits.items():
-        if not is_possible:
-            raise InputError(f"tune.{setting} {value}", needed, f"--tune.{setting}")
+    check_ranges(config, TUNE_RANGES)
     space = read_space(config)
     if space.size < n_trials:
         found = f"a space of {space.size:.0f} distinct settings for {n_trials} trials"
         raise InputError(found, "as many settings as trials", f"--trials {space.size:.0f}, or more under tune.space")
-    check_second_stage(tune, config.trainer.save_top_k)
+    check_second_stage(config.tune, config.trainer.save_top_k)
     return space
 
 
@@ -155,6 +160,17 @@ def checked_trial(config: StudyConfig, base: Config, space: Space, shared: Share
         raise
 
 
+def require_total(own: SharedStudy, say: Callable[[str], None]) -> None:
+    """Raise InputError for fewer trials than the study has: who asks for that means new ones."""
+    n_finished, name = len(standing(own.study).finished), own.study.study_name
+    if own.n_trials < n_finished:
+        found = f"--trials {own.n_trials}, and {n_finished} trials of study {name} that are finished"
+        fix = f"--trials {n_finished + own.n_trials} for {own.n_trials} more, or {n_finished} to report again"
+        raise InputError(found, "the trials that the study shall have in all", fix)
+    if own.n_trials == n_finished:
+        say(f"all {n_finished} trials are finished: a larger --trials, which counts all of them, adds more")
+
+
 def require_alone(own: SharedStudy, shown: str, say: Callable[[str], None]) -> None:
     """Raise InputError where another process works on a study in SQLite, which loses writes then."""
     say(f"warning: {shown} is for one process at a time; a journal file is safe for several")
@@ -174,17 +190,25 @@ def report(found: Found, own: SharedStudy, config: StudyConfig, base: Config) ->
         now = standing(study)
         is_finished = len(now.finished) >= own.n_trials
         if is_finished and now.complete:
-            is_audited = audit_trials(study, tune, base, found.is_lower_better, progress.say)
-        found = replace(found, listed=candidates(study, tune, found.is_lower_better))
+            is_audited = audit_trials(study, tune, base, progress.say)
+        found = replace(found, listed=candidates(study, tune))
         shares = importances(study, found.space)
-        files = write_report(found, own.folder, shares)
+        write_report(found, own.folder, shares)
+    if is_finished and not now.complete:
+        raise no_value(study.study_name, now, own.folder)
     if now.complete:
         print(best_table(found), end="")
     for line in summary_lines(found, shares):
         print(line)
     if not is_finished:
         print(f"{len(now.running)} trials are with other processes; the last to finish audits and reports")
-    print(f"Results are in {own.folder}: {', '.join(sorted({path.name for path in files}))}")
-    if now.complete:
-        print("Next:\n  imprint tune ... --reproduce best   (the same command: trains the chosen trial again)")
-    return 0 if is_audited and now.complete else 1
+    print(f"Results are in {own.folder}: study.json, trials.csv, plots/*.svg, and the runs in trials/")
+    return 0 if is_audited else 1
+
+
+def no_value(name: str, now: Standing, folder: Path) -> InputError:
+    """Return the error of a study that ends without anything to choose."""
+    reason = next((f"; the first failed of: {t.user_attrs[ERROR]}" for t in now.finished if ERROR in t.user_attrs), "")
+    found = f"no trial of study {name} with a value ({told_counts(now)}{reason})"
+    fix = "--tune.pruner none" if not reason else f"mend that (more in {folder / 'trials.csv'})"
+    return InputError(found, "one that is trained to its end", f"{fix}, and begin another study: --study NAME")

@@ -4,13 +4,13 @@ import re
 import sys
 import traceback
 
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
 from datamodules.errors import InputError
 from experiments.tune_space import TuneConfig
-from experiments.tune_study import SharedStudy, best_first, standing
+from experiments.tune_study import SharedStudy, ranked, standing, value_of
 from experiments.tune_trial import ERROR, Outcome, TrialProgress, run_seeds, trial_config, write_trial_files
-from models.evaluation import is_error
 from train.config import Config
 from train.progress import Progress
 from train.shared import Shared
@@ -32,13 +32,14 @@ def work(own: SharedStudy, base: Config, tune: TuneConfig, metric: str, shared: 
 
     Raises:
         InputError: The first trials failed alike, or the disk cannot be written to: the trial is run again then.
+        OSError, StorageInternalError: The storage cannot be written to; the trial is run again then, too.
     """
     while (trial := own.claim()) is not None:
         name = own.study.study_name
         config = trial_config(base, name, metric, own.folder / "trials", trial.number, trial.params)
         try:
             outcome = run_seeds(config, tune.seeds, metric, shared, TrialProgress(config.run.progress), trial)
-            _raise_if_of_the_disk(outcome)
+            _raise_if_not_its_own(outcome)
             write_trial_files(outcome, name, trial.number, trial.params)
         except BaseException:
             own.run_again(trial.number)
@@ -51,11 +52,14 @@ def work(own: SharedStudy, base: Config, tune: TuneConfig, metric: str, shared: 
             _stop_if_alike(own, outcome)
 
 
-def _raise_if_of_the_disk(outcome: Outcome) -> None:
-    """Raise what a trial failed of where that is a full or read-only disk, for which its settings cannot be blamed."""
-    cause = outcome.error.__cause__ if isinstance(outcome.error, InputError) else None
-    if isinstance(cause, OSError) and cause.errno is not None:
-        raise outcome.error  # type: ignore[misc]  # an InputError
+def _raise_if_not_its_own(outcome: Outcome) -> None:
+    """Raise what a trial failed of where its settings cannot be blamed: a full disk, a storage out of reach."""
+    error = outcome.error
+    cause = error.__cause__ if isinstance(error, InputError) else error
+    # An OSError without a number is a library's word for a file, such as an encoder's, that is not as it should be.
+    is_of_the_disk = isinstance(cause, OSError) and cause.errno is not None
+    if error is not None and (is_of_the_disk or isinstance(cause, StorageInternalError)):
+        raise error
 
 
 def _line(own: SharedStudy, number: int, metric: str, outcome: Outcome, counts: bool) -> str:
@@ -63,8 +67,8 @@ def _line(own: SharedStudy, number: int, metric: str, outcome: Outcome, counts: 
     so_far = f"trial {number} ({len(now.finished)} of {own.n_trials})"
     if not counts:
         return f"trial {number}: taken for dead by another process, which runs it again; its result does not count"
-    ranked = best_first(now.complete, is_error(metric))
-    best = f"best {float(ranked[0].value or 0.0):.4f}, trial {ranked[0].number}; " if ranked else ""
+    complete = ranked(own.study)
+    best = f"best {value_of(complete[0]):.4f}, trial {complete[0].number}; " if complete else ""
     match outcome.state:
         case TrialState.COMPLETE:
             told = f"{metric} {outcome.value:.4f}"

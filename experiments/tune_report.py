@@ -1,22 +1,23 @@
 """What did a search find? A table of the best trials, and files with every trial, what mattered, and plots."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import optuna
-from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from datamodules.files import write_json, write_text
-from experiments.scatter_svg import Axis, Point, scatter_svg
-from experiments.table_formats import Column, format_table, plain_cell
+from experiments.svg_plots import Axis, Point, bars_svg, scatter_svg
+from experiments.table_formats import WIDTH, Column, format_table, plain_cell
 from experiments.tune_choice import ECE, Candidate, chosen
 from experiments.tune_space import Space
-from experiments.tune_study import RETRY_OF, Standing, best_first, standing
+from experiments.tune_study import RETRY_OF, Standing, is_lower_better, ranked, standing, value_of
 from experiments.tune_trial import ERROR, METRICS, RUNS, SECONDS, SEEDS, WEIGHTS
 
 SHOWN_TRIALS = 10
@@ -33,7 +34,6 @@ class Found:
         space: What was searched.
         record: What its trials have in common.
         storage: Name of its storage, without a password.
-        is_lower_better: Of the metric.
         listed: The second stage, the best trial first.
         is_filtered: Whether there is a second stage.
     """
@@ -42,7 +42,6 @@ class Found:
     space: Space
     record: Mapping[str, Any]
     storage: str
-    is_lower_better: bool
     listed: Sequence[Candidate]
     is_filtered: bool
 
@@ -53,25 +52,25 @@ class Found:
 
 
 def importances(study: Study, space: Space) -> dict[str, float]:
-    """Return the share of each setting in what made trials good (PED-ANOVA), the largest first; NaN with few trials."""
-    unknown = dict.fromkeys(space.distributions, math.nan)
+    """Return the share of each setting in the variance of the metric over the space (fANOVA), the largest first.
+
+    All are NaN with too few trials. Optuna's own default, PED-ANOVA, asks what sets the best tenth of the trials apart
+    from the others; a search that has settled on one choice gives that choice no importance then.
+    """
     values = [trial.value for trial in standing(study).complete]
-    if len(values) < FEWEST_FOR_IMPORTANCE or len(set(values)) == 1:
-        return unknown
-    try:
-        found = optuna.importance.get_param_importances(study, normalize=False)
-    except (ValueError, RuntimeError):
-        return unknown
-    total = sum(found.values())
-    if not total > 0:
-        return unknown
-    shares = {name: found.get(name, math.nan) / total for name in space.distributions}
-    return dict(sorted(shares.items(), key=lambda item: -item[1] if item[1] == item[1] else math.inf))
+    if len(values) >= FEWEST_FOR_IMPORTANCE and len(set(values)) > 1:
+        try:
+            found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+            return {name: float(share) for name, share in found.items()}
+        except RuntimeError:
+            # Values so close together that no tree splits them.
+            pass
+    return dict.fromkeys(space.distributions, math.nan)
 
 
 def best_table(found: Found) -> str:
     """Write the table of the best trials for a terminal."""
-    ranked = best_first(standing(found.study).complete, found.is_lower_better)
+    complete = ranked(found.study)
     picked = chosen(found.listed)
     by_number = {own.trial.number: own for own in found.listed}
     names = _short_names(list(found.space.distributions))
@@ -79,10 +78,10 @@ def best_table(found: Found) -> str:
     columns += [Column(name, short) for name, short in names.items()]
     columns += [Column("ece", "ECE", numeric=True)] if found.metric != ECE else []
     if any(math.isfinite(own.instability) for own in found.listed):
-        columns.append(Column("moved", "moved", numeric=True))
+        columns.append(Column("instability", "instability", numeric=True))
     columns += [Column("seconds", "s", numeric=True), Column("note", "")]
     rows = []
-    for trial in ranked[:SHOWN_TRIALS]:
+    for trial in complete[:SHOWN_TRIALS]:
         own = by_number.get(trial.number)
         note = "chosen" if picked is not None and picked.number == trial.number else ""
         if found.is_filtered and own is not None and not own.passes:
@@ -92,25 +91,25 @@ def best_table(found: Found) -> str:
                 "trial": trial.number,
                 "value": trial.value,
                 "ece": trial.user_attrs.get(METRICS, {}).get(ECE),
-                "moved": own.instability if own is not None else None,
+                "instability": own.instability if own is not None else None,
                 "seconds": trial.user_attrs.get(SECONDS),
                 "note": note,
                 **trial.params,
             }
         )
-    return format_table(columns, rows, "text", f"The best of {len(ranked)} trials with a value")
+    return format_table(columns, rows, "text", f"The best of {len(complete)} trials with a value")
 
 
 def summary_lines(found: Found, shares: Mapping[str, float]) -> list[str]:
     """Say how many trials there are, what mattered and which trial is chosen."""
     now = standing(found.study)
     n_lost = sum(RETRY_OF in trial.user_attrs for trial in found.study.get_trials(deepcopy=False))
-    counts = ", ".join(f"{n} {name}" for name, n in state_counts(now).items() if n)
     again = f"; {n_lost} stopped with their process and were run again" if n_lost else ""
-    lines = [f"{len(now.finished)} trials finished: {counts}{again}"]
-    if any(share == share for share in shares.values()):
-        told = ", ".join(f"{name} {share:.2f}" for name, share in shares.items() if share == share)
-        lines.append(f"importances (PED-ANOVA, shares): {told}")
+    lines = [f"{len(now.finished)} trials finished: {told_counts(now)}{again}"]
+    if _are_told(shares):
+        names = _short_names(list(shares))
+        told = ", ".join(f"{names[name]} {share:.2f}" for name, share in shares.items())
+        lines += textwrap.wrap(f"importances (fANOVA): {told}", WIDTH, subsequent_indent="  ")
     elif now.complete:
         lines.append(f"importances are not told: fewer than {FEWEST_FOR_IMPORTANCE} trials with distinct values")
     picked = chosen(found.listed)
@@ -123,21 +122,21 @@ def summary_lines(found: Found, shares: Mapping[str, float]) -> list[str]:
     return lines
 
 
-def write_report(found: Found, folder: Path, shares: Mapping[str, float]) -> list[Path]:
-    """Write study.json, trials.csv and the plots into the study's folder; returns the files."""
+def write_report(found: Found, folder: Path, shares: Mapping[str, float]) -> None:
+    """Write study.json, trials.csv and the plots into the study's folder."""
     rows = [_row(trial, found) for trial in standing(found.study).finished]
     names = list(dict.fromkeys(name for row in rows for name in row))
     table = format_table([Column(name, name) for name in names], rows, "csv")
     write_text(folder / "trials.csv", table)
     picked = chosen(found.listed)
     now = standing(found.study)
-    ranked = best_first(now.complete, found.is_lower_better)
+    complete = ranked(found.study)
     content = {
         "study": found.study.study_name,
         "storage": found.storage,
-        "direction": "minimize" if found.is_lower_better else "maximize",
+        "direction": "minimize" if is_lower_better(found.study) else "maximize",
         "trials": {**state_counts(now), "running": len(now.running)},
-        "best": _described(ranked[0]) if ranked else None,
+        "best": _described(complete[0]) if complete else None,
         "chosen": _described(picked) if picked is not None else None,
         "second_stage": [
             {"trial": own.trial.number, "ece": _known(own.ece), "instability": _known(own.instability)}
@@ -150,7 +149,7 @@ def write_report(found: Found, folder: Path, shares: Mapping[str, float]) -> lis
         **found.record,
     }
     write_json(folder / "study.json", content)
-    return [folder / "study.json", folder / "trials.csv", *_write_plots(found, folder / "plots", now)]
+    _write_plots(found, folder / "plots", now, shares)
 
 
 def state_counts(now: Standing) -> dict[str, int]:
@@ -159,16 +158,27 @@ def state_counts(now: Standing) -> dict[str, int]:
     return {name: sum(trial.state == state for trial in now.finished) for state, name in names.items()}
 
 
-def _write_plots(found: Found, folder: Path, now: Standing) -> list[Path]:
-    """Draw the history, and the value against each setting."""
+def told_counts(now: Standing) -> str:
+    """Tell what became of the finished trials, such as `40 complete, 10 pruned`."""
+    return ", ".join(f"{n} {name}" for name, n in state_counts(now).items() if n)
+
+
+def _are_told(shares: Mapping[str, float]) -> bool:
+    return not any(math.isnan(share) for share in shares.values())
+
+
+def _write_plots(found: Found, folder: Path, now: Standing, shares: Mapping[str, float]) -> None:
+    """Draw the history, the value against each setting, and importances where they can be told."""
     if not now.complete:
-        return []
+        return
     files = {"history.svg": _history(found, now)}
-    for name in found.space.distributions:
-        files[f"slice-{name}.svg"] = _slice(found, now.complete, name)
+    for name, distribution in found.space.distributions.items():
+        files[f"slice-{name}.svg"] = _slice(found, now.complete, name, distribution)
+    if _are_told(shares):
+        title = f"{found.study.study_name}: shares of the variance of {found.metric} (fANOVA)"
+        files["importances.svg"] = bars_svg(title, list(shares.items()))
     for name, content in files.items():
         write_text(folder / name, content)
-    return [folder / name for name in files]
 
 
 def _history(found: Found, now: Standing) -> str:
@@ -176,12 +186,12 @@ def _history(found: Found, now: Standing) -> str:
     shown = [trial for trial in now.finished if trial.value is not None]
     best, line = None, []
     for trial in now.complete:
-        value = float(trial.value or 0.0)
-        if best is None or ((value < best) == found.is_lower_better and value != best):
+        value = value_of(trial)
+        if best is None or (value < best if is_lower_better(found.study) else value > best):
             best = value
             line.append((float(trial.number), value))
     line.append((float(shown[-1].number), line[-1][1]))
-    points = [Point(t.number, float(t.value or 0.0), f"trial {t.number}", _look(t, best)) for t in shown]
+    points = [Point(t.number, value_of(t), _hint(t), _look(t, best)) for t in shown]
     rings = "rings: stopped early, " if any(t.state == TrialState.PRUNED for t in shown) else ""
     x = Axis.around("trial", [float(trial.number) for trial in shown], whole=True)
     y = Axis.around(found.metric, [point.y for point in points])
@@ -194,22 +204,27 @@ def _look(trial: FrozenTrial, best: float | None) -> str:
     return "best" if trial.value == best else "point"
 
 
-def _slice(found: Found, complete: Sequence[FrozenTrial], name: str) -> str:
-    """Draw values against one setting."""
-    distribution = found.space.distributions[name]
-    best = best_first(complete, found.is_lower_better)[0]
+def _hint(trial: FrozenTrial) -> str:
+    return f"trial {trial.number}: {_digits(trial.value)}"
+
+
+def _slice(found: Found, complete: Sequence[FrozenTrial], name: str, distribution: BaseDistribution) -> str:
+    """Draw values against one setting, over all that it may be: the best may lie at an end of it."""
+    best = ranked(found.study)[0].number
     if isinstance(distribution, CategoricalDistribution):
         choices = list(distribution.choices)
         x = Axis.of_categories(name, [plain_cell(choice) for choice in choices])
         places = _spread([choices.index(trial.params[name]) for trial in complete])
     else:
         places = [float(trial.params[name]) for trial in complete]
-        log = bool(getattr(distribution, "log", False))
-        x = Axis.around(name, places, log, whole=isinstance(distribution, IntDistribution))
+        low, high, log = (getattr(distribution, part) for part in ("low", "high", "log"))
+        x = Axis.around(name, [low, high], log, whole=isinstance(distribution, IntDistribution))
     points = [
-        Point(at, float(t.value or 0.0), f"trial {t.number}", "best" if t is best else "point")
+        Point(at, value_of(t), f"{_hint(t)} at {plain_cell(t.params[name])}", "best" if t.number == best else "point")
         for at, t in zip(places, complete, strict=True)
     ]
+    # No other point may cover the best.
+    points.sort(key=lambda point: point.look == "best")
     y = Axis.around(found.metric, [point.y for point in points])
     return scatter_svg(f"{found.study.study_name}: {name}", x, y, points)
 

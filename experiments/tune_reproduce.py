@@ -13,10 +13,16 @@ from experiments.config_files import add_sections, config_of
 from experiments.parsing import command_parser
 from experiments.tune_choice import candidates, chosen
 from experiments.tune_space import StudyConfig
-from experiments.tune_storage import load_study, open_storage, same_texts
+from experiments.tune_storage import (
+    load_study,
+    open_storage,
+    require_same_texts,
+    storage_errors,
+    storage_name,
+    texts_digest,
+)
 from experiments.tune_study import trial_of
 from experiments.tune_trial import CONFIG, RUNS, SEEDS, VALUES, WEIGHTS, TrialProgress, run_seeds
-from models.evaluation import is_error
 from train.config import Config
 from train.prepare import prepare
 from train.progress import Progress
@@ -46,14 +52,15 @@ def reproduce(config: StudyConfig, name: str, folder: Path, storage: str | None,
     """
     if storage is None and not folder.is_dir():
         raise InputError(f"no study in {folder}", "one that `imprint tune` made", "--study, --run.root or --storage")
-    study, record = load_study(open_storage(storage, folder), name)
-    trial = _chosen(study, config, record) if which == "best" else trial_of(study, _number(which))
+    with storage_errors(storage_name(storage, folder)):
+        study, record = load_study(open_storage(storage, folder), name)
+        trial = _chosen(study, config) if which == "best" else trial_of(study, _number(which))
     metric = str(record["metric"])
     again = _config_again(trial, config, folder)
     shared = Shared()
     progress = Progress(config.run.progress)
     prepared = prepare(again, progress, shared)
-    same_texts(name, record, prepared.annotations.splits)
+    require_same_texts(name, record, texts_digest([own.splits for own in prepared.annotations.all]))
     stored = trial.user_attrs
     outcome = run_seeds(again, len(stored[SEEDS]), metric, shared, TrialProgress(config.run.progress), None)
     if outcome.error is not None:
@@ -71,8 +78,8 @@ def reproduce(config: StudyConfig, name: str, folder: Path, storage: str | None,
     return 0 if is_same else 1
 
 
-def _chosen(study: Study, config: StudyConfig, record: dict[str, Any]) -> FrozenTrial:
-    listed = candidates(study, config.tune, is_error(str(record["metric"])))
+def _chosen(study: Study, config: StudyConfig) -> FrozenTrial:
+    listed = candidates(study, config.tune)
     if not listed:
         raise InputError(f"study {study.study_name} without a complete trial", "one", "--trials, without --reproduce")
     return chosen(listed) or listed[0].trial

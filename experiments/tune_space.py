@@ -1,5 +1,6 @@
 """What is searched? Settings of `imprint fit`, each with a range or a list of choices."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -18,7 +19,7 @@ from optuna.samplers import RandomSampler
 
 from datamodules.errors import InputError
 from datamodules.files import digest_of
-from train.check_config import check_config
+from train.check_config import RANGES, check_config, check_ranges
 from train.config import Config
 
 # What decides about the texts and metric that trials are compared on stays the same in all of them.
@@ -142,7 +143,29 @@ def read_space(config: StudyConfig) -> Space:
     """
     if not config.tune.space:
         raise InputError("no setting to search", "at least one in the section tune, under space", "--config")
-    return Space(MappingProxyType({name: _entry(config, name, entry) for name, entry in config.tune.space.items()}))
+    check_config(config)
+    space = Space(MappingProxyType({name: _entry(config, name, entry) for name, entry in config.tune.space.items()}))
+    _check_together(config, space)
+    return space
+
+
+def _check_together(config: Config, space: Space) -> None:
+    """Check the ends of each entry with those of every other: some settings act only under some choice of another.
+
+    Raises:
+        InputError: The first two of which some values could not be in one trial.
+    """
+    possible = with_settings(config, some_settings(config, space))
+    ends = {name: _extremes(distribution) for name, distribution in space.distributions.items()}
+    pairs = itertools.combinations(ends, 2) if len(ends) > 1 else [(name, name) for name in ends]
+    for one, other in pairs:
+        for settings in ({one: a, other: b} for a, b in itertools.product(ends[one], ends[other])):
+            try:
+                check_config(with_settings(possible, settings))
+            except InputError as error:
+                told = " and ".join(f"{name} {value}" for name, value in settings.items())
+                fix = f"narrow {' or '.join(settings)} under space, in the section tune"
+                raise InputError(f"tune.space with {told}: {error.found}", error.needed, fix) from error
 
 
 def some_settings(config: Config, space: Space) -> dict[str, Any]:
@@ -172,7 +195,7 @@ def _entry(config: StudyConfig, name: str, entry: Any) -> BaseDistribution:
     distribution = _choices(where, entry, hint, fix) if "choices" in entry else _range(where, entry, hint, fix)
     for value in _extremes(distribution):
         try:
-            check_config(with_settings(config, {name: value}))
+            check_ranges(with_settings(config, {name: value}), RANGES)
         except InputError as error:
             raise InputError(f"{where} with {error.found}", error.needed, fix) from error
     return distribution

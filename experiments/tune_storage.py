@@ -1,10 +1,12 @@
 """Where is a study kept, and is it the one that is asked for?"""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -88,6 +90,25 @@ def _journal(path: Path) -> JournalStorage:
         raise InputError(found, "a journal file, or a name that no file has", FIX) from error
 
 
+@contextmanager
+def storage_errors(shown: str) -> Iterator[None]:
+    """Turn what a storage raises that cannot be reached or written to any more into one message.
+
+    Args:
+        shown: Its name, without a password.
+
+    Raises:
+        InputError: Nothing that was finished is lost then; a trial that was not is run again.
+    """
+    try:
+        with writing(Path(shown.removeprefix(JOURNAL)), "start the command again"):
+            yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        found = f"{shown}, where a query failed ({_reason(error)})"
+        fix = f"mend that, then start the command again, or {FIX}"
+        raise InputError(found, "a database in reach that may be written to", fix) from error
+
+
 def _reason(error: BaseException) -> str:
     return first_line(getattr(error, "orig", None) or error.__cause__ or error)
 
@@ -103,13 +124,17 @@ def make_pruner(tune: TuneConfig) -> BasePruner:
             return NopPruner()
 
 
-def texts_digest(splits: Splits) -> str:
-    """Digest of the texts of each split with their labels, as hex."""
-    return digest_of({name: [(t.text_id, t.text, list(t.labels)) for t in own] for name, own in splits.by_name.items()})
+def texts_digest(splits: Sequence[Splits]) -> str:
+    """Digest of the texts of each split of each data set with their labels, as hex."""
+    plain = [
+        {name: [(t.text_id, t.text, list(t.labels)) for t in own] for name, own in each.by_name.items()}
+        for each in splits
+    ]
+    return digest_of(plain)
 
 
 def study_record(
-    config: StudyConfig, space: Space, splits: Splits, metric: str, plan: str, seed: int
+    config: StudyConfig, space: Space, splits: Sequence[Splits], metric: str, plan: str, seed: int
 ) -> dict[str, Any]:
     """Return what all trials of a study have in common, as plain values."""
     plain = config_to_dict(config)
@@ -182,12 +207,8 @@ def load_study(storage: BaseStorage, name: str) -> tuple[Study, dict[str, Any]]:
     return study, study.user_attrs[RECORD]
 
 
-def same_texts(name: str, there: Mapping[str, Any], splits: Splits) -> None:
+def require_same_texts(name: str, there: Mapping[str, Any], digest: str) -> None:
     """Raise InputError unless these are the texts, labels and splits that the trials of a study were compared on."""
-    _require_same_texts(name, there, texts_digest(splits))
-
-
-def _require_same_texts(name: str, there: Mapping[str, Any], digest: str) -> None:
     if there["data_digest"] != digest:
         found = f"other texts, labels or splits than study {name} began with"
         raise InputError(found, "the data that its trials were compared on", CHANGED_FIX)
@@ -196,7 +217,7 @@ def _require_same_texts(name: str, there: Mapping[str, Any], digest: str) -> Non
 def require_same(name: str, there: Mapping[str, Any], now: Mapping[str, Any], say: Callable[[str], None]) -> None:
     """Raise InputError unless a study is about what is asked for now; says where another Optuna began it."""
     fix = CHANGED_FIX
-    _require_same_texts(name, there, now["data_digest"])
+    require_same_texts(name, there, now["data_digest"])
     if there["space_digest"] != now["space_digest"]:
         changed = _first_difference(there["space"], now["space"])
         raise InputError(f"another tune.space than study {name} began with: {changed}", "the same space", fix)

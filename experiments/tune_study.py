@@ -5,7 +5,7 @@ import hashlib
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from datamodules.errors import InputError
@@ -265,10 +265,22 @@ def study_lock(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def best_first(trials: Sequence[FrozenTrial], is_lower_better: bool) -> list[FrozenTrial]:
-    """Sort complete trials, the best first; of equals the first."""
-    sign = 1 if is_lower_better else -1
-    return sorted(trials, key=lambda trial: (sign * float(trial.value or 0.0), trial.number))
+def is_lower_better(study: Study) -> bool:
+    """Tell whether the study minimises its metric."""
+    return study.direction == StudyDirection.MINIMIZE
+
+
+def ranked(study: Study) -> list[FrozenTrial]:
+    """Return the complete trials, the best first; of equals the first."""
+    sign = 1 if is_lower_better(study) else -1
+    return sorted(standing(study).complete, key=lambda trial: (sign * value_of(trial), trial.number))
+
+
+def value_of(trial: FrozenTrial) -> float:
+    """Return the value of a complete trial, or the last one that a pruned trial reported."""
+    if trial.value is None:
+        raise ValueError(f"trial {trial.number} has no value")
+    return trial.value
 
 
 def trial_of(study: Study, number: int) -> FrozenTrial:

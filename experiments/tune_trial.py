@@ -1,5 +1,6 @@
 """What does one trial of a search do? One finished run per seed, and what came of it on record."""
 
+import gc
 import json
 import math
 import time
@@ -151,6 +152,9 @@ def run_seeds(
         finally:
             outcome.runs += [str(pruning.run)] if pruning.run is not None else []
             outcome.seconds = time.perf_counter() - begun
+            # Trainer and model refer to each other: without this, the memory of each run stays taken until some later
+            # trial, on a GPU until it is full.
+            gc.collect()
     for name in metrics[0] if outcome.state == TrialState.COMPLETE else ():
         outcome.metrics[name] = sum(own.get(name, math.nan) for own in metrics) / n_seeds
     return outcome

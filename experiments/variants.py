@@ -14,7 +14,7 @@ from train.siblings import FREE_SECTIONS, FREE_SETTINGS
 from train.stored_predictions import StoredPredictions, read_test_predictions
 
 SEED, FOLD, N_FOLDS, SPLIT_SEED = "run.seed", "data.fold", "data.n_folds", "data.split_seed"
-EXPERIMENT = "run.experiment"
+EXPERIMENT, ENSEMBLE = "run.experiment", "ensemble.members"
 # What runs of one variant may differ in.
 LUCK = (SEED, FOLD, SPLIT_SEED)
 # A longer name would not fit a table.
@@ -30,10 +30,12 @@ class Run:
     Attributes:
         settings: Settings that shape the classifier, by `section.name`, with seed and experiment.
         predictions: What its best checkpoint predicted on test.
+        members: Digests of the weights that an ensemble averages; none otherwise.
     """
 
     settings: Settings
     predictions: StoredPredictions
+    members: tuple[str, ...] = ()
 
     @property
     def directory(self) -> RunDirectory:
@@ -73,7 +75,9 @@ def read_run(path: Path) -> Run:
         InputError: Not a finished run of `imprint fit`.
     """
     directory = RunDirectory.open(path)
-    return Run(compared_settings(run_settings(directory)), read_test_predictions(directory))
+    stored = run_settings(directory)
+    members = tuple(member["weights"] for member in ensemble_members(stored))
+    return Run(compared_settings(stored), read_test_predictions(directory), members)
 
 
 def compared_settings(stored: Mapping[str, Any]) -> Settings:
@@ -85,8 +89,20 @@ def compared_settings(stored: Mapping[str, Any]) -> Settings:
         if section not in FREE_SECTIONS:
             found |= {f"{section}.{name}": value for name, value in known.items()}
     found = {name: value for name, value in found.items() if name not in FREE_SETTINGS}
+    found[ENSEMBLE] = "none"
+    if members := ensemble_members(stored):
+        n_runs = len({member["run"] for member in members})
+        found[ENSEMBLE] = f"{len(members)} of {n_runs} run{'s' * (n_runs > 1)} ({stored['ensemble']['checkpoint']})"
+        names = [name for name in members[0]["settings"] if name not in LUCK]
+        found |= {name: sorted(str(member["settings"][name]) for member in members) for name in names}
     own = stored["run"]
     return found | {EXPERIMENT: own.get("experiment", ""), SEED: own.get("seed", 0)}
+
+
+def ensemble_members(stored: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what the config of an ensemble tells of its members; nothing for other runs."""
+    members: list[dict[str, Any]] = stored.get("ensemble", {}).get("members", [])
+    return members
 
 
 def group_runs(runs: Sequence[Run], baseline: Run, by_seed: bool) -> list[Variant]:
@@ -161,12 +177,18 @@ def _repeats(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
 
 def _require_distinct_seeds(repeats: Sequence[tuple[Run, ...]]) -> None:
     seen: dict[tuple[Any, ...], Run] = {}
+    owner: dict[str, Run] = {}
     for run in (run for repeat in repeats for run in repeat):
         luck = tuple(run.settings[name] for name in LUCK)
         if luck in seen:
             found = f"seed {luck[0]} in {seen[luck].directory.path} and in {run.directory.path}, with the same settings"
             raise InputError(found, "runs of a variant with distinct seeds", "--groups none, or leave one out")
         seen[luck] = run
+        for weights in run.members:
+            if weights in owner:
+                found = f"weights {weights[:8]} in {owner[weights].directory.path} and in {run.directory.path}"
+                raise InputError(found, "repeats of an ensemble without members in common", "--groups none")
+            owner[weights] = run
 
 
 def _varying(settings: Sequence[Settings]) -> list[str]:

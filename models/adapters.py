@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,10 +28,19 @@ class Lora:
         targets: Patterns of linear layers, see `matched_layers`; none stands for peft's default of the architecture.
     """
 
-    rank: int
-    alpha: float
-    dropout: float
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
     targets: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Lora":
+        """Build from plain values; what is missing has its default."""
+        return cls(**{**fields, "targets": tuple(fields.get("targets", ()))})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self) | {"targets": list(self.targets)}
 
     def with_defaults(self, model_type: str) -> "Lora":
         """Replace missing targets by peft's, so that a checkpoint does not depend on the version of peft.

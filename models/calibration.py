@@ -8,7 +8,7 @@ change them without touching weights.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class Calibration:
         softmax: Whether the head is one choice among all labels.
         notes: How the numbers came about where it was not the label's own data.
         max_false_negative_rate: The bound that the thresholds keep; None where they maximise F1.
+        further: Calibrations of further taxonomies of the same classifier, by name.
     """
 
     labels: tuple[str, ...]
@@ -48,6 +49,7 @@ class Calibration:
     softmax: bool
     notes: tuple[str, ...] = ()
     max_false_negative_rate: float | None = None
+    further: dict[str, "Calibration"] = field(default_factory=dict)
 
     def probabilities(self, logits: ArrayLike) -> Floats:
         """Turn logits [n, L] into calibrated probabilities, float64 [n, L]."""
@@ -79,6 +81,7 @@ class Calibration:
             "softmax": self.softmax,
             **decision_to_json(self.max_false_negative_rate),
             "notes": list(self.notes),
+            **({"further": {name: own.to_json() for name, own in self.further.items()}} if self.further else {}),
         }
 
     def reordered(self, labels: Sequence[str]) -> "Calibration":
@@ -116,6 +119,7 @@ class Calibration:
             **numbers.flags,
             notes=numbers.notes,
             max_false_negative_rate=numbers.max_false_negative_rate,
+            further={name: cls.from_json(own, f"{name} of {source}") for name, own in numbers.further.items()},
         )
 
 

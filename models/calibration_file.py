@@ -22,6 +22,7 @@ class CheckedNumbers:
         flags: `calibrated`, `signed` and `softmax`.
         notes: How the numbers came about.
         max_false_negative_rate: The bound that the thresholds keep, in (0, 1); None where they maximise F1.
+        further: The same of further taxonomies by name, unchecked; empty for one.
     """
 
     labels: tuple[str, ...]
@@ -30,6 +31,7 @@ class CheckedNumbers:
     flags: dict[str, bool]
     notes: tuple[str, ...]
     max_false_negative_rate: float | None
+    further: dict[str, Any]
 
 
 def decision_to_json(max_false_negative_rate: float | None) -> dict[str, Any]:
@@ -56,6 +58,7 @@ def checked_numbers(value: Any, source: str) -> CheckedNumbers:
         thresholds = tuple(entry["threshold"] for entry in entries.values())
         flags = {name: value[name] for name in _FLAGS}
         notes = tuple(str(note) for note in value.get("notes", ()))
+        further = dict(value.get("further", {}))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         said = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise bad_file(f"{source}, which does not read as thresholds ({said})") from error
@@ -70,7 +73,7 @@ def checked_numbers(value: Any, source: str) -> CheckedNumbers:
         raise bad_file(f"different temperatures in {source}, marked softmax, where all labels share one")
     bound = _checked_decision(value, source)
     numbers = tuple(map(float, temperatures)), tuple(map(float, thresholds))
-    return CheckedNumbers(tuple(entries), *numbers, flags, notes, bound)
+    return CheckedNumbers(tuple(entries), *numbers, flags, notes, bound, further)
 
 
 def _checked_decision(value: Any, source: str) -> float | None:

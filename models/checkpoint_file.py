@@ -34,9 +34,17 @@ class CheckpointKind:
 
 CHECKPOINT_NEEDED = "a checkpoint written by `imprint fit`"
 CLASSIFIER = CheckpointKind("a value classifier", CHECKPOINT_NEEDED, ("taxonomy", "encoder_config"))
+ENSEMBLE = CheckpointKind(
+    "an ensemble of value classifiers", "a checkpoint written by `imprint ensemble`", ("members", "taxonomy")
+)
+# A classifier or an ensemble of them.
+SCORER = CheckpointKind("a value classifier", CHECKPOINT_NEEDED, ("taxonomy",))
 REWARD_MODEL = CheckpointKind(
     "a reward model", "a checkpoint written by `imprint reward fit`", ("trained_on", "encoder_config")
 )
+# Where weights are averaged, `state_dict` has the average, and this what training goes on from: `trained` weights, the
+# numbers `n_updates` of the average and `last_step` of the last one.
+AVERAGING = "averaging"
 # What Lightning goes on from, besides the weights.
 _PROGRESS = ("epoch", "global_step", "loops", "optimizer_states", "lr_schedulers", "pytorch-lightning_version")
 _MOST_NAMED = 3
@@ -62,7 +70,7 @@ def read_checkpoint_file(path: Path, fix: str, kind: CheckpointKind = CLASSIFIER
         raise InputError(found, kind.needed, fix)
     parameters = checkpoint.get("hyper_parameters")
     if not _is_of(kind, parameters):
-        other = next((other for other in (CLASSIFIER, REWARD_MODEL) if _is_of(other, parameters)), None)
+        other = next((other for other in (CLASSIFIER, ENSEMBLE, REWARD_MODEL) if _is_of(other, parameters)), None)
         lacking = " and no ".join(kind.parameters)
         what = other.name if other else f"something else (its `hyper_parameters` have no {lacking})"
         raise InputError(f"{path}, a checkpoint of {what}", kind.needed, fix)

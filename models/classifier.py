@@ -6,18 +6,18 @@ from typing import Any
 import torch
 
 from datamodules.annotation_datamodule import Batch
-from datamodules.errors import InputError
 from datamodules.feature_batches import FeatureBatch
+from datamodules.joint_splits import asked
 from datamodules.taxonomy import Taxonomy
 from datamodules.tokenise import Tokeniser
 from datamodules.views import ViewRequest
-from models.chance import chance_thresholds
 from models.checkpoint_file import CLASSIFIER
+from models.checkpoint_model import load_model, read_resumable
 from models.encoder import PretrainedEncoder
-from models.evaluation import validation_metrics
-from models.fine_tuning import FineTunedEncoder, Optimisation, load_model, read_resumable
+from models.fine_tuning import FineTunedEncoder
 from models.heads import LabelAttention, definition_queries, label_texts
-from models.losses import LOSSES, LossSettings, compute_loss
+from models.optimisation import Optimisation
+from models.tasks import Task, build_tasks, joint_loss, joint_metrics, task_loss
 
 __all__ = ["Optimisation", "ValueClassifier", "load_classifier", "read_checkpoint"]
 
@@ -47,6 +47,9 @@ class ValueClassifier(FineTunedEncoder):
         encoder_training: `full`, `frozen` or `lora`.
         lora: Fields of `models.adapters.Lora`; None without adapters.
         loss_settings: Fields of `losses.LossSettings` that act under this loss; None where none does.
+        window: Tokens that the encoder reads at a time, see `Tokeniser`; None for all.
+        further: Further taxonomies, each with a head of its own whose outputs come behind: `taxonomy`, `loss`,
+            `class_weights` and `loss_settings` as above, and `weight`, see `Task`. None for none.
     """
 
     KIND = CLASSIFIER
@@ -71,14 +74,13 @@ class ValueClassifier(FineTunedEncoder):
         encoder_training: str = "full",
         lora: dict[str, Any] | None = None,
         loss_settings: dict[str, Any] | None = None,
+        window: int | None = None,
+        further: list[dict[str, Any]] | None = None,
     ) -> None:
-        if loss not in LOSSES:
-            raise InputError(f"loss {loss!r}", f"one of {', '.join(LOSSES)}", "--model.loss")
-        values = Taxonomy.from_dict(taxonomy)
-        n_outputs = len(values.labels)
-        if loss in ("wan", "softmax") and n_outputs < 2:
-            raise InputError(f"loss {loss} with one value", "two values or more", "--model.loss bce")
-        tokeniser = Tokeniser(tokenizer_json, pad_id, max_positions)
+        main = {"taxonomy": taxonomy, "loss": loss, "class_weights": class_weights, "loss_settings": loss_settings}
+        tasks = build_tasks([main, *(further or ())], max_false_negative_rate)
+        n_outputs, *further_outputs = (len(task.labels) for task in tasks)
+        tokeniser = Tokeniser(tokenizer_json, pad_id, max_positions, window)
         super().__init__(
             encoder_config,
             tokeniser,
@@ -91,13 +93,15 @@ class ValueClassifier(FineTunedEncoder):
             head_width=head_width,
             encoder_training=encoder_training,
             lora=lora,
+            further_outputs=further_outputs,
         )
         self.save_hyperparameters(logger=False)
-        self.taxonomy = values
+        self.tasks = tasks
+        self.taxonomy = tasks[0].taxonomy
         self.loss_name = loss
-        self.loss_settings = LossSettings(**(loss_settings or {}))
+        self.loss_settings = tasks[0].loss_settings
         self.max_false_negative_rate = max_false_negative_rate
-        weights = torch.ones(n_outputs) if class_weights is None else torch.tensor(class_weights)
+        weights = torch.tensor([weight for task in tasks for weight in task.class_weights])
         # Not persistent: they shape the loss, not the function, so they stay out of the weights digest.
         self.class_weights: torch.Tensor
         self.register_buffer("class_weights", weights, persistent=False)
@@ -112,14 +116,20 @@ class ValueClassifier(FineTunedEncoder):
         Label attention begins with what the encoder itself makes of the value's name and definition.
         """
         model = cls.from_encoder(encoder, view, taxonomy=taxonomy.to_dict(), **options)
-        if isinstance(model.head, LabelAttention):
-            model.head.set_queries(definition_queries(model.encoder, model.tokeniser, label_texts(taxonomy)))
+        for head, task in zip((model.head, *model.further_heads), model.tasks, strict=True):
+            if isinstance(head, LabelAttention):
+                head.set_queries(definition_queries(model.encoder, model.tokeniser, label_texts(task.taxonomy)))
         return model
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the outputs, in order."""
+        """Names of the outputs, in order; of several taxonomies, those of the main one, which come first."""
         return self.taxonomy.labels
+
+    @property
+    def further(self) -> tuple[Task, ...]:
+        """Further taxonomies, whose outputs come behind those of the main one."""
+        return self.tasks[1:]
 
     @property
     def softmax(self) -> bool:
@@ -129,11 +139,13 @@ class ValueClassifier(FineTunedEncoder):
     @property
     def chance_thresholds(self) -> list[float]:
         """Score of each label that means "p above 1/L", NaN where none does; see `chance.chance_thresholds`."""
-        return chance_thresholds(self.loss_name, self.class_weights.tolist(), self.loss_settings)
+        return self.tasks[0].chance_thresholds
 
     def _loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         with torch.autocast(logits.device.type, enabled=False):
-            return compute_loss(self.loss_name, logits, targets, self.class_weights, self.loss_settings)
+            if len(self.tasks) > 1:
+                return joint_loss(self.tasks, logits, targets, self.class_weights)
+            return task_loss(self.tasks[0], logits, targets, self.class_weights)
 
     def _logits(self, batch: Batch | FeatureBatch) -> torch.Tensor:
         if isinstance(batch, FeatureBatch):
@@ -162,17 +174,13 @@ class ValueClassifier(FineTunedEncoder):
         if self.trainer.sanity_checking:
             return
         self.require_finite(logits)
-        loss = self._loss(logits.to(self.device), targets.to(self.device))
-        metrics = validation_metrics(
-            logits.numpy(),
-            targets.numpy(),
-            groups.numpy(),
-            self.taxonomy,
-            self.softmax,
-            self.chance_thresholds,
-            self.max_false_negative_rate,
-        )
-        self.log_validation({"loss": float(loss)} | metrics)
+        losses = {}
+        for task in self.tasks:
+            rows = torch.from_numpy(asked(targets.numpy(), task.columns))
+            own, known = (part[rows][:, task.columns].to(self.device) for part in (logits, targets))
+            loss = task_loss(task, own, known, self.class_weights[task.columns])
+            losses[task.qualified("loss")] = float(loss)
+        self.log_validation(losses | joint_metrics(self.tasks, logits.numpy(), targets.numpy(), groups.numpy()))
 
 
 def read_checkpoint(path: Path, fix: str) -> dict[str, Any]:

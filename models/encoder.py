@@ -36,9 +36,9 @@ class PretrainedEncoder:
     pad_id: int
     max_positions: int
 
-    def tokeniser(self) -> Tokeniser:
-        """Return the tokeniser."""
-        return Tokeniser(self.tokenizer_json, self.pad_id, self.max_positions)
+    def tokeniser(self, window: int | None = None) -> Tokeniser:
+        """Return the tokeniser, with the window of the model that it is for."""
+        return Tokeniser(self.tokenizer_json, self.pad_id, self.max_positions, window)
 
 
 def encoder_path(name: str) -> str:
@@ -140,8 +140,9 @@ class Pooling(nn.Module):
     """Pool token states into one vector a text: `mean` over tokens, `cls` (first token) or learnt `attention`.
 
     Args:
-        kind: `mean`, `cls` or `attention`.
+        kind: `mean`, `cls` or `attention`. Of a text in windows `cls` is the mean of their first tokens.
         hidden_size: Width of the token states.
+        window: Tokens of a window; None where texts are read at once.
 
     Raises:
         InputError: An unknown kind.
@@ -149,17 +150,19 @@ class Pooling(nn.Module):
 
     KINDS = ("mean", "cls", "attention")
 
-    def __init__(self, kind: str, hidden_size: int) -> None:
+    def __init__(self, kind: str, hidden_size: int, window: int | None = None) -> None:
         super().__init__()
         if kind not in self.KINDS:
             raise InputError(f"pooling {kind!r}", f"one of {', '.join(self.KINDS)}", "--model.pooling")
         self.kind = kind
+        self.window = window
         self.query = nn.Linear(hidden_size, 1) if kind == "attention" else None
 
     def forward(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Pool float [batch, length, hidden] under a mask [batch, length] to float32 [batch, hidden]."""
         if self.kind == "cls":
-            return states[:, 0].float()
+            step = self.window or states.shape[1]
+            states, attention_mask = states[:, ::step], attention_mask[:, ::step]
         states = states.float()
         mask = attention_mask.unsqueeze(-1).float()
         if self.query is not None:

@@ -12,11 +12,15 @@ from models.metrics import false_negative_rate, multilabel_metrics, single_posit
 
 # Metrics of which less is better.
 ERRORS = ("loss", "ece", "brier", "false_negative_rate")
+# Metrics that each label has.
+PER_LABEL = ("f1", "precision", "recall", "ap", "auroc", "ece", "brier", "support", "f1_top1", "auroc_vs_unlisted")
 
 
 def is_error(metric: str) -> bool:
     """Tell whether less is better of a logged metric, such as `val/loss` or `val/ece_macro`."""
-    name = metric.removeprefix("val/").split("/")[0]
+    names = metric.removeprefix("val/").split("/")
+    # Of a further taxonomy, which stands first, the metric comes second; of the others, there perhaps a label.
+    name = names[1] if len(names) > 1 and names[0] not in PER_LABEL else names[0]
     return name in ERRORS or name.removesuffix("_macro") in ERRORS
 
 

@@ -1,46 +1,32 @@
 """How is a classifier written so that transformers alone loads it and finds the same probabilities?
 
 Temperatures go into the last layer (weights and bias of label l by T_l), so that the sigmoid or softmax of the logits
-is calibrated. Where a class of transformers computes the same, the folder is one of that class. Else it holds
-
-* `encoder/`: the encoder alone, in transformers' own format;
-* `head.safetensors`: everything behind it;
-* `modeling_imprint.py` and a config.json that names it, which join the two for `trust_remote_code=True`.
-
-The model type of that config.json is no stock one, on purpose: transformers refuses it without `trust_remote_code`,
-where under the encoder's own type it would put a random head on it.
+is calibrated. Where a class of transformers computes the same, the folder is one of that class. Else
+`modeling_imprint.py` goes with it, which `trust_remote_code=True` runs. The model type is no stock one then, on
+purpose: without that flag transformers refuses it, where under the encoder's own type it would put a random head on it.
 """
 
-import inspect
-import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils import logging as transformers_logging
 
 from datamodules.errors import InputError
 from datamodules.files import write_json, write_text
-from models import modeling_imprint
 from models.calibration import Calibration
 from models.classifier import ValueClassifier
-from models.heads import LabelAttention
 from models.modeling_imprint import ImprintConfig, ImprintForSequenceClassification
 
-ENCODER_FOLDER = "encoder"
-HEAD_FILE = "head.safetensors"
 CODE_FILE = "modeling_imprint.py"
 # Last layer of each head, whose row l makes the score of label l.
 _LAST = {"linear": "head.", "mlp": "head.3.", "label-attention": "head.score."}
@@ -48,26 +34,12 @@ _LAST = {"linear": "head.", "mlp": "head.3.", "label-attention": "head.score."}
 _CUT_SIDES = {"head": "right", "tail": "left"}
 
 
-@dataclass(frozen=True, slots=True)
-class ExportedModel:
-    """What was written.
-
-    Attributes:
-        stock_class: The class of transformers that loads it; None where `modeling_imprint.py` does.
-        pooling: `mean`, `cls` or `attention`.
-        head: `linear`, `mlp` or `label-attention`.
-        has_pooler_flag: Whether the stock encoder can be told to leave out a pooler, which nothing here reads.
-    """
-
-    stock_class: str | None
-    pooling: str
-    head: str
-    has_pooler_flag: bool
-
-
 def check_exportable(model: ValueClassifier) -> None:
     """Raise InputError for a classifier of which transformers alone could not do all."""
-    head_kind(model)
+    if model.tokeniser.window is not None:
+        found = f"a classifier that reads long texts in windows of {model.tokeniser.window} tokens"
+        needed = "one that reads a text at once: no tokenizer of transformers lays out windows"
+        raise InputError(found, needed, "export a checkpoint trained without --model.window")
     if model.view.truncation not in _CUT_SIDES:
         found = f"a classifier that reads long texts as {model.view.truncation}"
         raise InputError(
@@ -77,28 +49,11 @@ def check_exportable(model: ValueClassifier) -> None:
         )
 
 
-def head_kind(model: ValueClassifier) -> str:
-    """Return which head a classifier has: `linear`, `mlp` or `label-attention`.
-
-    Raises:
-        InputError: Another one, which cannot be exported.
-    """
-    match model.head:
-        case LabelAttention():
-            return "label-attention"
-        case nn.Sequential():
-            return "mlp"
-        case nn.Linear():
-            return "linear"
-    found = f"a head of the kind {type(model.head).__name__}, which no export is written for"
-    raise InputError(found, f"one of {', '.join(_LAST)}", "export another checkpoint")
-
-
 def calibrated_head(model: ValueClassifier, calibration: Calibration) -> dict[str, torch.Tensor]:
     """Return the weights behind the encoder by name (`pooling.*`, `head.*`), temperatures in the last layer."""
     state = model.state_dict()
     weights = {name: state[name].cpu() for name in state if name.startswith(("pooling.", "head."))}
-    last = _LAST[head_kind(model)]
+    last = _LAST[model.hparams["head"]]
     temperatures = torch.tensor(calibration.temperatures, dtype=torch.float64)
     for name, divisor in (("weight", temperatures.unsqueeze(1)), ("bias", temperatures)):
         weights[last + name] = (weights[last + name].double() / divisor).float()
@@ -107,14 +62,17 @@ def calibrated_head(model: ValueClassifier, calibration: Calibration) -> dict[st
 
 def write_model(
     model: ValueClassifier, calibration: Calibration, settings: Mapping[str, Any], folder: Path
-) -> ExportedModel:
-    """Write weights, tokenizer, configuration and, where it takes them, code.
+) -> str | None:
+    """Write weights, tokenizer, configuration and, where it takes it, code.
 
     Args:
         model: The classifier, on the CPU.
         calibration: Its temperatures.
         settings: Further fields of config.json, plain values.
         folder: An empty folder.
+
+    Returns:
+        Name of the class of transformers that loads it; None where that takes `modeling_imprint.py`.
 
     Raises:
         InputError: As `check_exportable`.
@@ -128,54 +86,35 @@ def write_model(
         "label2id": {label: k for k, label in labels.items()},
         "problem_type": "single_label_classification" if model.softmax else "multi_label_classification",
     }
-    encoder, head = model.merged(), calibrated_head(model, calibration)
-    assert isinstance(encoder, PreTrainedModel)
-    kind = head_kind(model)
-    stock = stock_model(encoder, model.pooling.kind, kind, head, fields)
+    head = calibrated_head(model, calibration)
+    stock = stock_model(model, head, fields)
+    _save(stock or model_with_code(model, head, fields), folder)
     write_tokenizer(model, folder)
-    if stock is not None:
-        _save(stock, folder)
-        return ExportedModel(type(stock).__name__, model.pooling.kind, kind, False)
-    _save(encoder, folder / ENCODER_FOLDER)
-    write_tokenizer(model, folder / ENCODER_FOLDER)
-    with _as_os_error():
-        save_file(head, folder / HEAD_FILE, metadata={"format": "pt"})
-    _make_readable(folder / HEAD_FILE)
-    _write_joined(model, fields, folder)
-    flags = inspect.signature(type(encoder).__init__).parameters
-    return ExportedModel(None, model.pooling.kind, kind, "add_pooling_layer" in flags)
+    return None if stock is None else type(stock).__name__
 
 
-def _write_joined(model: ValueClassifier, fields: Mapping[str, Any], folder: Path) -> None:
-    """Write what makes one model of the encoder's folder and the file behind it: code, its config, an index."""
-    hidden = model.head[0] if isinstance(model.head, nn.Sequential) else None
-    code = Path(CODE_FILE).stem
+def model_with_code(
+    model: ValueClassifier, head: Mapping[str, torch.Tensor], fields: Mapping[str, Any]
+) -> PreTrainedModel:
+    """Build the same classifier from `modeling_imprint.py`; arguments as `stock_model`."""
     config = ImprintConfig(
-        json.loads((folder / ENCODER_FOLDER / "config.json").read_text(encoding="utf-8")),
+        _portable(model.encoder_config),
         model.pooling.kind,
-        head_kind(model),
-        hidden.out_features if isinstance(hidden, nn.Linear) else None,
+        model.hparams["head"],
+        model.hparams["head_width"],
         **fields,
-        architectures=[ImprintForSequenceClassification.__name__],
-        auto_map={
-            "AutoConfig": f"{code}.{ImprintConfig.__name__}",
-            "AutoModelForSequenceClassification": f"{code}.{ImprintForSequenceClassification.__name__}",
-        },
-        dtype="float32",
     )
-    config.save_pretrained(folder)
-    shutil.copyfile(modeling_imprint.__file__, folder / CODE_FILE)
-    files = (f"{ENCODER_FOLDER}/{SAFE_WEIGHTS_NAME}", HEAD_FILE)
-    weight_map: dict[str, str] = {}
-    for file in files:
-        with safe_open(folder / file, framework="pt") as weights:
-            weight_map |= dict.fromkeys(weights.keys(), file)
-    total = sum((folder / file).stat().st_size for file in files)
-    write_json(folder / SAFE_WEIGHTS_INDEX_NAME, {"metadata": {"total_size": total}, "weight_map": weight_map})
+    # Saving then copies the code and names it in config.json.
+    ImprintConfig.register_for_auto_class()  # type: ignore[no-untyped-call]
+    ImprintForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")  # type: ignore[no-untyped-call]
+    whole = ImprintForSequenceClassification(config)
+    encoder = {f"backbone.{name}": tensor for name, tensor in model.merged().state_dict().items()}
+    whole.load_state_dict(encoder | dict(head))
+    return whole
 
 
 def stock_model(
-    encoder: PreTrainedModel, pooling: str, head: str, weights: Mapping[str, torch.Tensor], fields: Mapping[str, Any]
+    model: ValueClassifier, head: Mapping[str, torch.Tensor], fields: Mapping[str, Any]
 ) -> PreTrainedModel | None:
     """Build the same classifier as a class of transformers; None where there is none that computes the same.
 
@@ -184,35 +123,38 @@ def stock_model(
     behind any pooling, and no other one has a mean.
 
     Args:
-        encoder: The encoder alone.
-        pooling: `mean`, `cls` or `attention`.
-        head: `linear`, `mlp` or `label-attention`.
-        weights: From `calibrated_head`.
+        model: The classifier.
+        head: From `calibrated_head`.
         fields: Fields of config.json.
     """
-    config, hidden = encoder.config, int(encoder.config.hidden_size)
-    last, dense, bias, activation = weights.get("head.weight"), torch.eye(hidden), torch.zeros(hidden), "linear"
-    if head == "mlp":
-        # A narrower hidden layer leaves the rest of the dense one at 0, where GELU is 0.
-        last, activation = weights["head.3.weight"], "gelu"
-        width = last.shape[1]
-        if width > hidden:
-            return None
-        dense = nn.functional.pad(weights["head.0.weight"], (0, 0, 0, hidden - width))
-        bias = nn.functional.pad(weights["head.0.bias"], (0, hidden - width))
-        last = nn.functional.pad(last, (0, hidden - width))
-    if pooling != "cls" or config.model_type not in ("deberta", "deberta-v2") or last is None:
+    kind, hidden = model.hparams["head"], int(model.encoder.config.hidden_size)  # type: ignore[union-attr,arg-type]
+    width = model.hparams["head_width"] or hidden
+    is_deberta = model.encoder_config["model_type"] in ("deberta", "deberta-v2")
+    if not is_deberta or model.pooling.kind != "cls" or kind == "label-attention" or width > hidden:
         return None
-    settings = config.to_diff_dict() | dict(fields)
-    settings |= {"pooler_hidden_act": activation, "pooler_hidden_size": hidden, "model_type": config.model_type}
-    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
+    dense, bias, activation = torch.eye(hidden), torch.zeros(hidden), "linear"
+    last = head[f"{_LAST[kind]}weight"]
+    if kind == "mlp":
+        # A narrower hidden layer leaves the rest of the dense one at 0, where GELU is 0.
+        activation = "gelu"
+        dense = nn.functional.pad(head["head.0.weight"], (0, 0, 0, hidden - width))
+        bias = nn.functional.pad(head["head.0.bias"], (0, hidden - width))
+        last = nn.functional.pad(last, (0, hidden - width))
+    settings = _portable(model.encoder_config) | dict(fields)
+    settings |= {"pooler_hidden_act": activation, "pooler_hidden_size": hidden}
+    whole: PreTrainedModel = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
         AutoConfig.for_model(**settings), dtype=torch.float32
     )
-    ours = {f"{model.base_model_prefix}.{name}": tensor for name, tensor in encoder.state_dict().items()}
-    ours |= {"pooler.dense.weight": dense, "pooler.dense.bias": bias}
-    ours |= {"classifier.weight": last, "classifier.bias": weights[f"{_LAST[head]}bias"]}
-    model.load_state_dict(ours)
-    return model
+    state = {f"{whole.base_model_prefix}.{name}": tensor for name, tensor in model.merged().state_dict().items()}
+    state |= {"pooler.dense.weight": dense, "pooler.dense.bias": bias}
+    state |= {"classifier.weight": last, "classifier.bias": head[f"{_LAST[kind]}bias"]}
+    whole.load_state_dict(state)
+    return whole
+
+
+def _portable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out where an encoder came from, and the number format, which whoever loads the folder chooses."""
+    return {name: value for name, value in config.items() if name not in ("dtype", "_name_or_path")}
 
 
 def write_tokenizer(model: ValueClassifier, folder: Path) -> None:
@@ -241,17 +183,13 @@ def _special_tokens(model: ValueClassifier) -> dict[str, str]:
 
 
 def _save(model: PreTrainedModel, folder: Path) -> None:
-    """Write config.json and one file of weights."""
+    """Write config.json, one file of weights and, where the class is not one of transformers, its code."""
     with _as_os_error():
         model.save_pretrained(folder, max_shard_size="1000GB")
-    _make_readable(folder / SAFE_WEIGHTS_NAME)
-
-
-def _make_readable(path: Path) -> None:
-    """Give a file of weights the mode that open() would have given it: safetensors makes them private."""
+    # The mode that open() would have given it: safetensors makes its files private.
     umask = os.umask(0)
     os.umask(umask)
-    path.chmod(0o666 & ~umask)
+    (folder / SAFE_WEIGHTS_NAME).chmod(0o666 & ~umask)
 
 
 @contextmanager

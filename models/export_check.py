@@ -61,7 +61,7 @@ def compare_with_export(model: ValueClassifier, calibration: Calibration, folder
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             rows = [row[:_MOST_TOKENS] for row in expected.ids[start : start + _TEXTS_AT_ONCE]]
             ids, mask = pad(rows, model.tokeniser.pad_id)
-            ours = calibration.probabilities(model(ids, mask).numpy())
+            ours = calibration.probabilities(model(ids, mask)[:, : len(model.labels)].numpy())
             logits = exported(input_ids=ids, attention_mask=mask).logits
             theirs = (logits.softmax(dim=-1) if model.softmax else logits.sigmoid()).numpy()
             difference = max(difference, float(np.abs(ours - theirs).max()))

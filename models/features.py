@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 
 from datamodules.files import digest_of
-from models.digest import mark, weights_digest
+from models.digest import frozen_digest
 from models.fine_tuning import FineTunedEncoder
 from models.inference import evaluation_mode, score_tokens
 
@@ -32,22 +31,10 @@ class _Pooled(nn.Module):
 
 
 def encoder_digest(model: FineTunedEncoder) -> str:
-    """Return a digest of all in a model that its pooled vectors depend on, as hex: weights, architecture, pooling."""
+    """Return a digest of all in a model that its pooled vectors depend on: weights, architecture, pooling, window."""
+    weights = frozen_digest(model).of_encoder(model.state_dict())
     config: dict[str, Any] = {name: value for name, value in model.encoder_config.items() if name not in _ORIGIN}
-    pooling = [model.pooling.kind, weights_digest(model.pooling.state_dict())]
-    return digest_of([_encoder_weights(model), config, *pooling])
-
-
-# Digest of each model's encoder, and what marked its tensors then: it is asked for with every split that is scored.
-_known: WeakKeyDictionary[FineTunedEncoder, tuple[list[Any], str]] = WeakKeyDictionary()
-
-
-def _encoder_weights(model: FineTunedEncoder) -> str:
-    state = model.encoder.state_dict()
-    marks = [mark(tensor) for tensor in state.values()]
-    if model not in _known or _known[model][0] != marks:
-        _known[model] = marks, weights_digest(state)
-    return _known[model][1]
+    return digest_of([weights, config, model.pooling.kind, model.pooling.window])
 
 
 def arithmetic(device: torch.device, precision: str) -> list[str]:

@@ -1,9 +1,9 @@
 """How is a pretrained encoder fine-tuned, whatever its head?"""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pytorch_lightning as pl
@@ -14,12 +14,11 @@ from datamodules.errors import InputError
 from datamodules.tokenise import Tokeniser
 from datamodules.views import ViewRequest
 from models.adapters import Lora, add_adapters, load_base_weights, merged_weights
-from models.checkpoint_file import CheckpointKind, check_progress, check_weights, read_checkpoint_file
+from models.checkpoint_file import CheckpointKind
 from models.encoder import Pooling, PretrainedEncoder, build_encoder
 from models.heads import LabelAttention, build_head
 from models.optimisation import Optimisation, parameter_groups
-
-__all__ = ["TRAININGS", "FineTunedEncoder", "Optimisation", "load_model", "read_resumable"]
+from models.windows import token_states
 
 TRAININGS = ("full", "frozen", "lora")
 
@@ -33,7 +32,7 @@ class FineTunedEncoder(pl.LightningModule):
 
     Args:
         encoder_config: transformers configuration of the encoder.
-        tokeniser: Its tokeniser.
+        tokeniser: Its tokeniser; its window is what the encoder reads at a time.
         view: What is read, and how it is cut.
         pooling: `mean`, `cls` or `attention`.
         dropout: Dropout rate before the head.
@@ -44,6 +43,7 @@ class FineTunedEncoder(pl.LightningModule):
         head_width: Width of the hidden layer of `mlp`; None for the others.
         encoder_training: `full`, `frozen` (the encoder is a fixed function of its tokens) or `lora` (adapters alone).
         lora: Fields of `Lora`, targets given; None without adapters.
+        further_outputs: Widths of further heads of the same kind, whose outputs come behind those of the first.
 
     Raises:
         InputError: An unknown name, or two settings of which one leaves the other nothing to do.
@@ -65,6 +65,7 @@ class FineTunedEncoder(pl.LightningModule):
         head_width: int | None = None,
         encoder_training: str = "full",
         lora: dict[str, Any] | None = None,
+        further_outputs: Sequence[int] = (),
     ) -> None:
         super().__init__()
         _check_architecture(head, pooling, encoder_training, lora, encoder_dropout)
@@ -77,10 +78,14 @@ class FineTunedEncoder(pl.LightningModule):
         if encoder_training == "frozen":
             self.encoder.requires_grad_(False)
         elif lora is not None:
-            add_adapters(self.encoder, Lora(**lora | {"targets": tuple(lora["targets"])}))
-        self.pooling = Pooling(pooling, hidden_size)
+            add_adapters(self.encoder, Lora.from_dict(lora))
+        self.pooling = Pooling(pooling, hidden_size, tokeniser.window)
         self.dropout = nn.Dropout(dropout)
         self.head = build_head(head, hidden_size, n_outputs, head_width, dropout, head_bias)
+        # Behind it: the first head begins as it does without them.
+        self.further_heads = nn.ModuleList(
+            build_head(head, hidden_size, n, head_width, dropout, head_bias) for n in further_outputs
+        )
         self.optimisation: Optimisation | None = None
         self._trained: list[nn.Parameter] = []
 
@@ -91,12 +96,11 @@ class FineTunedEncoder(pl.LightningModule):
         Args:
             encoder: The encoder.
             view: What is read, and how it is cut.
-            options: The remaining arguments of the subclass; `lora` may leave its targets to peft.
+            options: The remaining arguments of the subclass; what `lora` leaves out has its default.
         """
         if options.get("lora") is not None:
-            lora = Lora(**options["lora"] | {"targets": tuple(options["lora"]["targets"])})
-            adapters = asdict(lora.with_defaults(encoder.config["model_type"]))
-            options["lora"] = adapters | {"targets": list(adapters["targets"])}
+            lora = Lora.from_dict(options["lora"])
+            options["lora"] = lora.with_defaults(encoder.config["model_type"]).to_dict()
         arguments: dict[str, Any] = {
             "encoder_name": encoder.name,
             "encoder_config": encoder.config,
@@ -129,7 +133,7 @@ class FineTunedEncoder(pl.LightningModule):
             float32: pooled vectors [batch, hidden], or token states [batch, length, hidden] where pooling is learnt.
         """
         with torch.no_grad() if self.encoder_training == "frozen" else nullcontext():
-            states: torch.Tensor = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            states = token_states(self.encoder, input_ids, attention_mask, self.tokeniser.window)
         return self.pooling(states, attention_mask) if self.has_vector_features else states.float()
 
     def score_features(self, features: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -137,11 +141,15 @@ class FineTunedEncoder(pl.LightningModule):
         # The head stays in float32 under autocast: it is tiny, and its rounding would flip decisions.
         with torch.autocast(features.device.type, enabled=False):
             if isinstance(self.head, LabelAttention):
-                outputs: torch.Tensor = self.head(features, attention_mask)
-                return outputs
+                return self._outputs(features, attention_mask)
             pooled = features if self.has_vector_features else self.pooling(features, attention_mask)
-            outputs = self.head(self.dropout(pooled))
-        return outputs
+            return self._outputs(self.dropout(pooled))
+
+    def _outputs(self, *read: torch.Tensor | None) -> torch.Tensor:
+        outputs: torch.Tensor = self.head(*read)
+        if not len(self.further_heads):
+            return outputs
+        return torch.cat([outputs, *(head(*read) for head in self.further_heads)], dim=-1)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of every module; a frozen encoder stays in eval mode."""
@@ -241,61 +249,6 @@ class FineTunedEncoder(pl.LightningModule):
             group["initial_lr"] = configured["lr"]
             group["lr"] = configured["lr"] * factor
             group["weight_decay"] = configured["weight_decay"]
-
-
-Model = TypeVar("Model", bound=FineTunedEncoder)
-
-
-def read_resumable(kind: type[Model], path: Path, fix: str) -> dict[str, Any]:
-    """Read a checkpoint that training is to go on from, on the CPU, and check all of it without building its weights.
-
-    Args:
-        kind: Class of the model.
-        path: The file.
-        fix: The setting that names the file; becomes the `fix` of the error.
-
-    Raises:
-        InputError: As `load_model`, or no optimiser state that fits the weights.
-    """
-    checkpoint = read_checkpoint_file(path, fix, kind.KIND)
-    with torch.device("meta"):
-        model = _built(kind, checkpoint, path, fix)
-    # Where weights are averaged, training goes on from others than those that are scored.
-    for weights in ("state_dict", "current_model_state"):
-        if weights in checkpoint:
-            check_weights(checkpoint[weights], model.state_dict(), path, fix, kind.KIND)
-    any_rates = Optimisation(0.0, 0.0, 0.0, 0.0, "constant", 1, 0)
-    groups = parameter_groups(model, any_rates)
-    check_progress(checkpoint, [parameter for group in groups for parameter in group["params"]], path, fix)
-    return checkpoint
-
-
-def load_model(kind: type[Model], path: Path, fix: str) -> Model:
-    """Load the model of a checkpoint, in eval mode, on the CPU.
-
-    Args:
-        kind: Class of the model.
-        path: The file.
-        fix: The setting that names the file; becomes the `fix` of the error.
-
-    Raises:
-        InputError: As `read_checkpoint_file`, arguments of another version, or weights that do not fit them or are not
-            finite.
-    """
-    checkpoint = read_checkpoint_file(path, fix, kind.KIND)
-    model = _built(kind, checkpoint, path, fix)
-    check_weights(checkpoint["state_dict"], model.state_dict(), path, fix, kind.KIND)
-    model.load_state_dict(checkpoint["state_dict"])
-    return model.eval()
-
-
-def _built(kind: type[Model], checkpoint: dict[str, Any], path: Path, fix: str) -> Model:
-    try:
-        return kind(**checkpoint["hyper_parameters"])
-    except Exception as error:  # transformers and tokenizers raise many kinds for arguments they do not know
-        said = error.found if isinstance(error, InputError) else " ".join(str(error).split())
-        found = f"{path}, a checkpoint of another version or an edited one ({said[:160]})"
-        raise InputError(found, kind.KIND.needed, fix) from error
 
 
 def _check_architecture(

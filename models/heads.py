@@ -19,6 +19,8 @@ from models.encoder import Pooling
 from models.inference import evaluation_mode
 
 HEADS = ("linear", "mlp", "label-attention")
+# Width of the hidden layer of `mlp` where none is given.
+MLP_WIDTH = 256
 SIGNS = ("in favour of", "against")
 # How much a query prefers, at first, a token that points where it does to one at a right angle to it, as a difference
 # of logits. As embedded, queries of all-MiniLM-L6-v2 are so short that every token gets nearly the same.
@@ -46,7 +48,8 @@ class LabelAttention(nn.Module):
 
     def set_queries(self, queries: torch.Tensor) -> None:
         """Begin with these queries, float [n_outputs, hidden_size]."""
-        self.query.data.copy_(queries)
+        with torch.no_grad():
+            self.query.copy_(queries)
 
     def attention(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return the share of each token in the vector of each label, float32 [batch, n_outputs, length]."""
@@ -85,8 +88,9 @@ def build_head(
         raise InputError(f"head {kind} with a hidden layer of width {width}", "a width for mlp only", "--model.head")
     match kind:
         case "mlp":
-            hidden = nn.Linear(hidden_size, int(width or 0))
-            return nn.Sequential(hidden, nn.GELU(), nn.Dropout(dropout), nn.Linear(int(width or 0), n_outputs, bias))
+            assert width is not None
+            hidden, scores = nn.Linear(hidden_size, width), nn.Linear(width, n_outputs, bias)
+            return nn.Sequential(hidden, nn.GELU(), nn.Dropout(dropout), scores)
         case "label-attention":
             return LabelAttention(hidden_size, n_outputs, dropout)
         case _:
@@ -107,12 +111,12 @@ def definition_queries(encoder: nn.Module, tokeniser: Tokeniser, texts: Sequence
     Args:
         encoder: The encoder, which is left as it was.
         tokeniser: Its tokeniser.
-        texts: What each label means; one too long for the encoder is cut.
+        texts: What each label means; one longer than the encoder reads at a time is cut.
 
     Returns:
         float32 [n_texts, hidden], as long as makes their logits `SHARPNESS` times the cosine with a usual token state.
     """
-    ids = tokeniser.encode([("", text) for text in texts], tokeniser.max_positions).ids
+    ids = tokeniser.encode([("", text) for text in texts], tokeniser.window or tokeniser.max_positions).ids
     device = next(encoder.parameters()).device
     means, lengths = [], []
     with evaluation_mode(encoder):

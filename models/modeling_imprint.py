@@ -84,14 +84,18 @@ class ImprintForSequenceClassification(PreTrainedModel):
     """
 
     config_class = ImprintConfig
-    # Weights of the encoder lie in a folder of their own, under the names that the encoder alone gives them.
     base_model_prefix = "backbone"
     main_input_name = "input_ids"
+    # The encoder itself tells which of these it has.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
 
     def __init__(self, config: ImprintConfig) -> None:
+        attention = config._attn_implementation  # before transformers fills in what this class would take
         super().__init__(config)
         encoder_config = AutoConfig.for_model(**config.encoder)
-        self.backbone = AutoModel.from_config(encoder_config)
+        self.backbone = AutoModel.from_config(encoder_config, attn_implementation=attention)
         # It was trained without; weights that nothing reads would only be missing.
         if getattr(self.backbone, "pooler", None) is not None:
             self.backbone.pooler = None
@@ -106,6 +110,8 @@ class ImprintForSequenceClassification(PreTrainedModel):
             self.head = nn.Sequential(nn.Linear(hidden, width), nn.GELU(), nn.Identity(), nn.Linear(width, n_labels))
         else:
             self.head = nn.Linear(hidden, n_labels)
+        # Also where the rest is loaded in half precision: they are tiny, and their rounding would flip decisions.
+        self._keep_in_fp32_modules_strict = {"pooling", "head"}
         self.post_init()
 
     def forward(
@@ -126,6 +132,7 @@ class ImprintForSequenceClassification(PreTrainedModel):
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         states = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        states = states.to(next(self.head.parameters()).dtype)
         mask = attention_mask.unsqueeze(-1).to(states.dtype)
         attends = isinstance(self.head, LabelAttention)
         logits = self.head(states, mask) if attends else self.head(self.pooling(states, mask))

@@ -10,8 +10,9 @@ from datamodules.pair_datamodule import PairBatch
 from datamodules.tokenise import Tokeniser
 from datamodules.views import ViewRequest
 from models.checkpoint_file import REWARD_MODEL
+from models.checkpoint_model import load_model
 from models.encoder import PretrainedEncoder
-from models.fine_tuning import FineTunedEncoder, load_model
+from models.fine_tuning import FineTunedEncoder
 
 
 class RewardModel(FineTunedEncoder):

@@ -12,6 +12,8 @@ import pytest
 # Before transformers is imported: a test must never wait for a hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
+# Tests run in a process per core: commands that they start must not take more.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from tokenizers import Tokenizer

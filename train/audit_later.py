@@ -10,8 +10,9 @@ import torch
 from audits.table import concat
 from datamodules.annotation_datamodule import TokenisedSplit, tokenise_split
 from datamodules.errors import InputError
+from datamodules.joint_splits import joined
 from datamodules.storage import writing
-from models.classifier import ValueClassifier
+from models.ensemble import Scorer
 from train.audit_setup import build_setup
 from train.audit_tables import forget_lost_audits, write_newest_audits
 from train.checkpoint_queue import CheckpointQueue, unfinished
@@ -120,7 +121,7 @@ def _audit(run: RunDirectory, ledger: Ledger, config: Config, pending_only: bool
 
 def _first_loadable(
     run: RunDirectory, candidates: list[SeenCheckpoint], device: torch.device
-) -> tuple[str, ValueClassifier | None]:
+) -> tuple[str, Scorer | None]:
     """Load the first checkpoint that has a readable file; a damaged one is told when its turn comes."""
     damaged: InputError | None = None
     for seen in candidates:
@@ -136,12 +137,12 @@ def _first_loadable(
     return "", None
 
 
-def validation_split(run: RunDirectory, config: Config, model: ValueClassifier) -> TokenisedSplit:
+def validation_split(run: RunDirectory, config: Config, model: Scorer) -> TokenisedSplit:
     """Read the validation texts of a run again, to fit thresholds that are missing.
 
     Raises:
         InputError: The texts are not those that the run began with.
     """
-    splits = read_annotations_and_split(config.data).splits
-    run.require_same_splits(splits.to_dict(), ("val",))
-    return tokenise_split(splits.val, model.tokeniser, model.view)
+    annotations = read_annotations_and_split(config.data)
+    run.require_same_splits(annotations.splits_to_dict(), ("val",))
+    return joined([tokenise_split(own.splits.val, model.tokeniser, model.view) for own in annotations.all])

@@ -107,6 +107,16 @@ def build_audits(config: AuditConfig) -> tuple[Audit, ...]:
     return tuple(chosen)
 
 
+def audits_of(labels: Sequence[str], chosen: Sequence[Audit]) -> list[Audit]:
+    """Return the audits as they read a taxonomy with these labels: targets among others are none of its own."""
+    return [
+        replace(audit, targets=tuple(target for target in audit.targets if target in labels))
+        if isinstance(audit, Resistance)
+        else audit
+        for audit in chosen
+    ]
+
+
 def build_setup(
     config: AuditConfig,
     preferences: Sequence[PreferenceData],

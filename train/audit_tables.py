@@ -30,8 +30,17 @@ def _table_of(run: RunDirectory, path: Path) -> pa.Table:
         raise InputError(error.found, error.needed, f"imprint audit {run.path} --pending makes it again") from error
 
 
+def further_audits(folder: Path) -> dict[str, pa.Table]:
+    """Read what a finished audit found with each further taxonomy of the classifier, by its name.
+
+    Raises:
+        InputError: A table that is damaged.
+    """
+    return {path.parent.name: read_table(path) for path in sorted(folder.glob("*/table.parquet"))}
+
+
 def write_newest_audits(run: RunDirectory, ledger: Ledger) -> Path | None:
-    """Write those rows to `audits/table.parquet`, where a changed threshold never mixes with the one before.
+    """Write those rows to `audits/table.parquet`, of all taxonomies: a changed threshold never mixes with an older one.
 
     Raises:
         InputError: The file cannot be written.
@@ -39,6 +48,8 @@ def write_newest_audits(run: RunDirectory, ledger: Ledger) -> Path | None:
     table = newest_audits(run, ledger)
     if table is None:
         return None
+    further = [own for path in ledger.newest_audits for own in further_audits(run.path / path).values()]
+    table = concat([table, *further]) if further else table
     with writing(run.audit_table_file, f"imprint audit {run.path} --pending"):
         write_table(table, run.audit_table_file)
     return run.audit_table_file

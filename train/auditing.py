@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,21 @@ from datamodules.corpus import AuditCorpus
 from datamodules.files import write_json
 from models.calibration import Calibration, fit_calibration
 from models.classifier import ValueClassifier
+from models.ensemble import Scorer
 from models.features import encoder_digest, score_pooled
 from models.inference import score_tokens
-from train.audit_setup import AuditSetup
+from models.tasks import Task
+from train.audit_setup import AuditSetup, audits_of
 from train.audited_data import AuditedData
 from train.corpus_files import measured_file_name
 from train.feature_cache import corpus_features
-from train.held_out import held_out_digest
+from train.held_out import held_out_digest, joint_digest
 from train.progress import Progress
 
 # Scores that are calibrated together.
 TEXTS_AT_ONCE = 20_000
+
+LogitsOf = Callable[[AuditCorpus], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +50,16 @@ class CheckpointRecord:
     epoch: float | None
 
 
-def score_split(model: ValueClassifier, split: TokenisedSplit, precision: str, token_budget: int) -> np.ndarray:
+def score_split(model: Scorer, split: TokenisedSplit, precision: str, token_budget: int) -> np.ndarray:
     """Score the texts of a split: float32 logits [n, n_labels]; by the head alone where its encoder made features."""
-    if split.features is not None and split.features.encoder == encoder_digest(model):
-        return score_pooled(model, split.features.vectors, split.features.rows)
+    made = split.features
+    if made is not None and isinstance(model, ValueClassifier) and made.encoder == encoder_digest(model):
+        return score_pooled(model, made.vectors, made.rows)
     return score_tokens(model, split.tokens.ids, split.lengths, model.tokeniser.pad_id, precision, token_budget)
 
 
-def calibrate(model: ValueClassifier, logits: np.ndarray, split: TokenisedSplit) -> Calibration:
-    """Fit temperatures and thresholds of a checkpoint on the logits of the validation split."""
+def calibrate(model: Scorer | Task, logits: np.ndarray, split: TokenisedSplit) -> Calibration:
+    """Fit temperatures and thresholds of one taxonomy of a checkpoint on the logits of its validation texts."""
     return fit_calibration(
         logits,
         split.targets,
@@ -67,25 +73,32 @@ def calibrate(model: ValueClassifier, logits: np.ndarray, split: TokenisedSplit)
 
 
 def score_audited(
-    model: ValueClassifier,
+    model: Scorer | Task,
     audited: AuditedData,
     calibration: Calibration,
-    setup: AuditSetup,
     held_out: HeldOut | None,
-    progress: Progress,
+    logits_of: LogitsOf,
 ) -> tuple[ScoredPairs, list[pa.Table]]:
-    """Score a data set, and its rewritings where it has any.
+    """Give audits the scores of a data set, and of its rewritings where it has any.
+
+    Args:
+        model: The classifier, or one of its further taxonomies.
+        audited: The data set.
+        calibration: Temperatures and thresholds of that taxonomy.
+        held_out: How it does on texts that it was not fitted on.
+        logits_of: Scores the distinct texts of a corpus.
 
     Returns:
         The scored pairs with everything that audits ask for, and the item-level tables of `score_corpus`.
     """
-    scored, items = score_corpus(model, audited.corpus, calibration, setup, progress)
+    scored, items = score_corpus(model, audited.corpus, calibration, logits_of(audited.corpus))
     scored = replace(
         scored,
         rewards=tuple(own.reward for own in audited.rewards),
         text_features=audited.text_features,
         trained_on=audited.trained_on,
-        gold=audited.gold,
+        # People label by the values of the main taxonomy.
+        gold=None if isinstance(model, Task) else audited.gold,
         held_out=held_out,
     )
     made = audited.rewritten
@@ -94,7 +107,7 @@ def score_audited(
     own: ScoredPairs | None = None
     own_items: list[pa.Table] = []
     if audited.rewritten_data is not None:
-        own, own_items = score_audited(model, audited.rewritten_data, calibration, setup, held_out, progress)
+        own, own_items = score_audited(model, audited.rewritten_data, calibration, held_out, logits_of)
     rewrites = Rewrites(made.source, own, made.similarity, made.n_requested, made.left_out)
     renamed = [
         table.set_column(0, "dataset", pa.repeat(f"{scored.dataset}|rewritten", len(table))) for table in own_items
@@ -103,17 +116,16 @@ def score_audited(
 
 
 def score_corpus(
-    model: ValueClassifier, corpus: AuditCorpus, calibration: Calibration, setup: AuditSetup, progress: Progress
+    model: Scorer | Task, corpus: AuditCorpus, calibration: Calibration, logits: np.ndarray
 ) -> tuple[ScoredPairs, pa.Table]:
-    """Score the distinct texts of a corpus once and align the scores to its pairs.
+    """Align the scores of the distinct texts of a corpus, float [n, n_outputs], to its pairs.
 
     Returns:
         The scored pairs, and the item-level table: dataset, text_id, decisions (bits packed in label order, big
         endian), probabilities (float16).
     """
-    logits = _logits(model, corpus, setup, progress)
-    probabilities, decisions = _calibrated(logits, calibration)
-    del logits
+    columns = model.columns if isinstance(model, Task) else slice(len(model.labels))
+    probabilities, decisions = _calibrated(logits[:, columns], calibration)
     index = corpus.data.index
     _, clusters = np.unique(index.cluster_ids, return_inverse=True)
     views = {
@@ -149,9 +161,21 @@ def score_corpus(
     return scored, items
 
 
-def _logits(model: ValueClassifier, corpus: AuditCorpus, setup: AuditSetup, progress: Progress) -> np.ndarray:
+def _scored_once(model: Scorer, setup: AuditSetup, progress: Progress) -> LogitsOf:
+    """Return what scores a corpus and remembers its scores, for all taxonomies to read."""
+    known: dict[str, np.ndarray] = {}
+
+    def logits_of(corpus: AuditCorpus) -> np.ndarray:
+        if corpus.digest not in known:
+            known[corpus.digest] = _logits(model, corpus, setup, progress)
+        return known[corpus.digest]
+
+    return logits_of
+
+
+def _logits(model: Scorer, corpus: AuditCorpus, setup: AuditSetup, progress: Progress) -> np.ndarray:
     """Score the distinct texts of a corpus, by the head alone where a frozen encoder's vectors are kept."""
-    if setup.features is not None:
+    if setup.features is not None and isinstance(model, ValueClassifier):
         return score_pooled(model, corpus_features(model, corpus, setup.features, progress))
     pad_id = model.tokeniser.pad_id
     with progress.bar(f"scoring {corpus.data.name}", len(corpus.lengths), "texts") as advance:
@@ -172,16 +196,18 @@ def _calibrated(logits: np.ndarray, calibration: Calibration) -> tuple[np.ndarra
 
 
 def audit_checkpoint(
-    model: ValueClassifier,
+    model: Scorer,
     calibration: Calibration,
     setup: AuditSetup,
     record: CheckpointRecord,
     run_id: str,
     output: Path,
     progress: Progress,
-    held_out: HeldOut | None = None,
+    held_out: Mapping[str, HeldOut | None],
 ) -> pa.Table:
     """Audit one checkpoint on all corpora and write table, item-level decisions and meta data, all or nothing.
+
+    Those of further taxonomies lie in folders of their own inside, by name; the encoder reads every text once for all.
 
     Args:
         model: The classifier with the checkpoint's weights.
@@ -191,42 +217,52 @@ def audit_checkpoint(
         run_id: Goes into the table.
         output: Folder to write; it appears when everything is in it.
         progress: Shows the scoring.
-        held_out: How the classifier does on texts that it was not fitted on; None where that is unknown.
+        held_out: How it does on texts that it was not fitted on, as `held_out_by_taxonomy` tells.
 
     Returns:
-        The rows.
+        The rows of the main taxonomy.
     """
-    key = setup.key(calibration, held_out_digest(held_out))
-    tables, items = [], []
+    key = setup.key(calibration, joint_digest(held_out))
+    readings: dict[str, tuple[Scorer | Task, Calibration]] = {"": (model, calibration)}
+    readings |= {task.name: (task, calibration.further[task.name]) for task in model.further}
+    tables: dict[str, list[pa.Table]] = {name: [] for name in readings}
+    items: dict[str, list[pa.Table]] = {name: [] for name in readings}
     for audited in setup.audited:
-        scored, audited_items = score_audited(model, audited, calibration, setup, held_out, progress)
-        tables += [audit.rows(scored) for audit in setup.audits]
-        items += audited_items
-    table = stamp(
-        concat(tables),
-        run_id=run_id,
-        step=record.step,
-        epoch=record.epoch,
-        weights=record.weights,
-        audit_key=key,
-    )
+        logits_of = _scored_once(model, setup, progress)
+        for name, (own, own_calibration) in readings.items():
+            scored, audited_items = score_audited(own, audited, own_calibration, held_out[name], logits_of)
+            tables[name] += [audit.rows(scored) for audit in audits_of(own.labels, setup.audits)]
+            items[name] += audited_items
+    stamped = {
+        name: stamp(
+            concat(own),
+            run_id=run_id,
+            step=record.step,
+            epoch=record.epoch,
+            weights=record.weights,
+            audit_key=key,
+        )
+        for name, own in tables.items()
+    }
     if output.exists():
         raise FileExistsError(f"{output} is there already")
     part = output.with_name(f".{output.name}.part{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        part.mkdir(parents=True)
-        write_table(table, part / "table.parquet")
-        pq.write_table(pa.concat_tables(items), part / "decisions.parquet", compression="zstd")
-        write_json(part / "meta.json", _meta(model, calibration, setup, record, run_id, key, held_out))
+        for name, (own, own_calibration) in readings.items():
+            (part / name).mkdir(parents=True)
+            write_table(stamped[name], part / name / "table.parquet")
+            pq.write_table(pa.concat_tables(items[name]), part / name / "decisions.parquet", compression="zstd")
+            meta = _meta(own, own_calibration, setup, record, run_id, key, held_out[name])
+            write_json(part / name / "meta.json", meta)
         part.rename(output)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return table
+    return stamped[""]
 
 
 def _meta(
-    model: ValueClassifier,
+    model: Scorer | Task,
     calibration: Calibration,
     setup: AuditSetup,
     record: CheckpointRecord,

@@ -2,11 +2,12 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from datamodules.errors import InputError
-from train.config import Config, ModelConfig
+from datamodules.views import SHORTEST
+from train.config import Config, FurtherData
 
 Test = Callable[[float], bool]
 POSITIVE_WHOLE: tuple[Test, str] = (lambda v: v >= 1, "a whole number from 1")
@@ -23,6 +24,7 @@ RANGES: dict[str, tuple[Test, str]] = {
     "data.fold": NOT_NEGATIVE,
     "model.dropout": RATE,
     "model.encoder_dropout": RATE,
+    "model.window": (lambda v: v >= SHORTEST, f"at least {SHORTEST} tokens"),
     "model.head_width": POSITIVE_WHOLE,
     "model.lora_rank": POSITIVE_WHOLE,
     "model.lora_alpha": POSITIVE,
@@ -48,13 +50,20 @@ RANGES: dict[str, tuple[Test, str]] = {
     "run.seed": NOT_NEGATIVE,
 }
 
-# Settings that act under one choice only, and do nothing, which nobody would see, under the others.
-LOSS_SETTINGS: dict[str, tuple[str, str]] = {
-    "label_smoothing": ("loss", "an-ls"),
-    "asl_gamma_positive": ("loss", "asl"),
-    "asl_gamma_negative": ("loss", "asl"),
-    "asl_margin": ("loss", "asl"),
-    "effective_beta": ("class_weights", "effective"),
+# Settings that act under one choice only, and do nothing, which nobody would see, under the others. (Not
+# model.max_false_negative_rate: the config.yaml of every earlier run has it.)
+ACTS_UNDER: dict[str, tuple[str, str]] = {
+    "model.label_smoothing": ("model.loss", "an-ls"),
+    "model.asl_gamma_positive": ("model.loss", "asl"),
+    "model.asl_gamma_negative": ("model.loss", "asl"),
+    "model.asl_margin": ("model.loss", "asl"),
+    "model.effective_beta": ("model.class_weights", "effective"),
+    "model.head_width": ("model.head", "mlp"),
+    "model.lora_rank": ("model.encoder_training", "lora"),
+    "model.lora_alpha": ("model.encoder_training", "lora"),
+    "model.lora_dropout": ("model.encoder_training", "lora"),
+    "model.lora_targets": ("model.encoder_training", "lora"),
+    "trainer.ema_decay": ("trainer.average_weights", "ema"),
 }
 
 
@@ -66,7 +75,9 @@ def check_config(config: Config) -> None:
     """
     check_ranges(config, RANGES)
     check_fold(config.data.fold, config.data.n_folds)
-    check_loss_settings(config.model)
+    check_choices(config)
+    check_further(config.data.also)
+    check_window(config)
     check_experiment_name(config.run.experiment)
 
 
@@ -77,13 +88,37 @@ def check_fold(fold: int | None, n_folds: int | None) -> None:
         raise InputError(f"{found} alone", "both or none", "--data.fold and --data.n_folds")
 
 
-def check_loss_settings(model: ModelConfig) -> None:
-    """Raise InputError for a setting of the loss that would act nowhere."""
-    for name, (choice, needed) in LOSS_SETTINGS.items():
-        value, chosen = getattr(model, name), getattr(model, choice)
-        if value is not None and chosen != needed:
-            found = f"model.{name} {value} with {choice} {chosen}, where it does nothing"
-            raise InputError(found, f"{choice} {needed}", f"--model.{choice} {needed}, or leave out --model.{name}")
+def check_further(also: Sequence[FurtherData]) -> None:
+    """Raise InputError for a further data set with a weight that is none."""
+    test, needed = POSITIVE
+    for further in also:
+        if not (math.isfinite(further.weight) and test(further.weight)):
+            raise InputError(f"weight {further.weight} of {further.name} in data.also", needed, "--data.also")
+
+
+def check_choices(config: Config) -> None:
+    """Raise InputError for a setting that would act nowhere, not even on a further data set."""
+    for setting, (choice, needed) in ACTS_UNDER.items():
+        value, chosen, name = setting_of(config, setting), setting_of(config, choice), choice.partition(".")[2]
+        further = [getattr(own, name, None) for own in config.data.also]
+        if value is not None and needed not in (chosen, *further):
+            found = f"{setting} {value} with {name} {chosen}, where it does nothing"
+            raise InputError(found, f"{name} {needed}", f"--{choice} {needed}, or leave out --{setting}")
+
+
+def setting_of(config: Any, name: str) -> Any:
+    """Return the value of `section.setting`."""
+    section, _, setting = name.partition(".")
+    return getattr(getattr(config, section), setting)
+
+
+def check_window(config: Config) -> None:
+    """Raise InputError for windows into which every text would fit whole."""
+    window, longest = config.model.window, max(config.data.max_length, config.audit.max_length)
+    if window is not None and window >= longest:
+        found = f"model.window {window} for texts of at most {longest} tokens, which one window holds"
+        fix = "raise --data.max_length or --audit.max_length, or leave out --model.window"
+        raise InputError(found, "texts that are longer than a window", fix)
 
 
 def check_ranges(config: Any, ranges: Mapping[str, tuple[Test, str]]) -> None:
@@ -97,8 +132,7 @@ def check_ranges(config: Any, ranges: Mapping[str, tuple[Test, str]]) -> None:
         InputError: The first setting that is out of range.
     """
     for setting, (test, needed) in ranges.items():
-        section, name = setting.split(".")
-        value = getattr(getattr(config, section), name)
+        value = setting_of(config, setting)
         if value is not None and not (math.isfinite(value) and test(value)):
             raise InputError(f"{setting} {value}", needed, f"--{setting}")
 

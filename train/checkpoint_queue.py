@@ -4,8 +4,10 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytorch_lightning as pl
 import torch
@@ -16,18 +18,20 @@ from datamodules.storage import writing
 from models.calibration import Calibration
 from models.classifier import ValueClassifier
 from models.digest import State, weights_digest
+from models.ensemble import Scorer
 from train.audit_metrics import audit_scalars
 from train.audit_setup import AuditSetup
-from train.audit_tables import read_finished_audit, write_newest_audits
+from train.audit_tables import further_audits, read_finished_audit, write_newest_audits
 from train.auditing import CheckpointRecord, audit_checkpoint, calibrate, score_split
 from train.checkpoints import load_weights, name_of
-from train.held_out import absence_line, held_out_digest, held_out_scores
+from train.held_out import absence_line, held_out_by_taxonomy, joint_digest
 from train.ledger import Ledger, SeenCheckpoint
 from train.noise_floor import add_noise
-from train.predictions import write_predictions
+from train.predictions import further_file, write_predictions
 from train.progress import Progress
 from train.run_directory import RunDirectory
 from train.stored_audits import open_audit
+from train.taxonomies import scored_parts
 from train.thresholds import read_thresholds, write_thresholds
 from train.tracking import Tracker
 
@@ -101,7 +105,7 @@ class CheckpointQueue:
             except Exception as error:
                 self._fail(record.weights, error)
 
-    def _model_with(self, weights: str, module: pl.LightningModule) -> ValueClassifier:
+    def _model_with(self, weights: str, module: pl.LightningModule) -> Scorer:
         """Return a classifier with these weights: averaging callbacks write others than those in memory."""
         if isinstance(module, ValueClassifier) and self.digest(module.state_dict()) == weights:
             return module
@@ -114,7 +118,7 @@ class CheckpointQueue:
         return model
 
     def catch_up(
-        self, pending_only: bool, device: torch.device, loaded: tuple[str, ValueClassifier] | None = None
+        self, pending_only: bool, device: torch.device, loaded: tuple[str, Scorer] | None = None
     ) -> tuple[list[str], list[str]]:
         """Calibrate and audit the checkpoints of earlier processes that need it.
 
@@ -142,7 +146,7 @@ class CheckpointQueue:
                 self._fail(seen.weights, error)
         return audited, gone
 
-    def process(self, record: CheckpointRecord, model: ValueClassifier, force: bool = False) -> bool:
+    def process(self, record: CheckpointRecord, model: Scorer, force: bool = False) -> bool:
         """Calibrate and audit one checkpoint unless that is done.
 
         Args:
@@ -161,8 +165,8 @@ class CheckpointQueue:
         if self.setup is None:
             return False
         predictions = self._run.predictions_file(weights, "val")
-        held_out = held_out_scores(predictions, calibration, model)
-        key = self.setup.key(calibration, held_out_digest(held_out))
+        held_out = held_out_by_taxonomy(predictions, calibration, model)
+        key = self.setup.key(calibration, joint_digest(held_out))
         if self._ledger.is_done(weights, key):
             # Done before, perhaps under thresholds that were changed and have been changed back since.
             self._note(lambda: self._ledger.make_newest(weights, key))
@@ -181,7 +185,7 @@ class CheckpointQueue:
             self.failures.append(weights)
             return False
         self._progress.say(f"  auditing checkpoint {weights[:8]} (step {record.step})")
-        if held_out is None:
+        if held_out[""] is None:
             self._progress.say(absence_line(predictions))
         try:
             with writing(output, f"imprint audit {self._run.path} --pending"):
@@ -202,7 +206,7 @@ class CheckpointQueue:
         return True
 
     def _measure_noise(
-        self, record: CheckpointRecord, key: str, model: ValueClassifier, calibration: Calibration, setup: AuditSetup
+        self, record: CheckpointRecord, key: str, model: Scorer, calibration: Calibration, setup: AuditSetup
     ) -> None:
         """Measure the numerical noise that is not known yet; a failure is told, and not tried again by this process."""
         if not setup.noise_floor or self._is_without_noise:
@@ -223,6 +227,9 @@ class CheckpointQueue:
         self._refresh_table()
         self.tables.append(table)
         self._tracker.log_audit(audit_scalars(table), record.step or 0)
+        for name, own in further_audits(self._run.path / path).items():
+            scalars = {f"audit/{name}{metric.removeprefix('audit')}": v for metric, v in audit_scalars(own).items()}
+            self._tracker.log_audit(scalars, record.step or 0)
 
     def _refresh_table(self) -> None:
         """Write the run's table again; the last attempt tells whether it is up to date."""
@@ -261,19 +268,30 @@ class CheckpointQueue:
         reason = f": {error}" if isinstance(error, InputError) else ""
         self._progress.say(f"  the audit of checkpoint {weights[:8]} failed{reason}")
 
-    def calibration(self, weights: str, model: ValueClassifier) -> Calibration:
-        """Read the thresholds of a checkpoint (a user may have edited them), or fit and write them."""
+    def calibration(self, weights: str, model: Scorer, logits: np.ndarray | None = None) -> Calibration:
+        """Read the thresholds of a checkpoint (a user may have edited them), or fit and write them.
+
+        Args:
+            weights: Digest of the checkpoint.
+            model: The classifier with its weights.
+            logits: What it says of the validation texts, where that is known already.
+        """
         path = self._run.thresholds_file(weights)
         if path.is_file():
             return read_thresholds(path, weights, model)
         val = self._val()
-        logits = score_split(model, val, self.precision, self._token_budget)
-        calibration = calibrate(model, logits, val)
+        if logits is None:
+            logits = score_split(model, val, self.precision, self._token_budget)
+        parts = list(scored_parts(model, val, logits))
+        main, *further = (calibrate(part.model, part.logits, part.split) for part in parts)
+        calibration = replace(main, further={part.name: own for part, own in zip(parts[1:], further, strict=True)})
         then = f"imprint audit {self._run.path} --pending, or {self._run.how_to_go_on}"
         predictions = self._run.predictions_file(weights, "val")
         # The thresholds come last: where they are, everything is.
         with writing(predictions, then):
-            write_predictions(predictions, val, logits, calibration)
+            for part in parts:
+                path_of_part = further_file(predictions, part.name) if part.name else predictions
+                write_predictions(path_of_part, part.split, part.logits, part.calibration(calibration))
         with writing(path, then):
             write_thresholds(path, weights, calibration)
         # As the next process will read it: the audit key must not depend on who fitted it.

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from datamodules.errors import InputError
-from models.checkpoint_file import read_checkpoint_file
-from models.classifier import ValueClassifier, load_classifier
+from models.checkpoint_file import SCORER, read_checkpoint_file
 from models.digest import weights_digest
+from models.ensemble import Scorer, load_scorer
 from models.evaluation import is_error
 from train.ledger import Ledger, SeenCheckpoint
 from train.run_directory import RunDirectory
@@ -25,8 +25,8 @@ def files_of(run: RunDirectory, seen: SeenCheckpoint) -> list[Path]:
     return sorted((file for file in files if file.is_file()), key=lambda file: file == run.last_checkpoint)
 
 
-def load_weights(run: RunDirectory, seen: SeenCheckpoint, device: torch.device) -> ValueClassifier | None:
-    """Load the classifier with exactly these weights; None when no file holds them any more.
+def load_weights(run: RunDirectory, seen: SeenCheckpoint, device: torch.device) -> Scorer | None:
+    """Load the classifier, or ensemble, with exactly these weights; None when no file holds them any more.
 
     Raises:
         InputError: A file that cannot be read, and no other with these weights.
@@ -34,7 +34,7 @@ def load_weights(run: RunDirectory, seen: SeenCheckpoint, device: torch.device) 
     unreadable: InputError | None = None
     for file in files_of(run, seen):
         try:
-            model = load_classifier(file, fix="restore or delete that file")
+            model = load_scorer(file, fix="restore or delete that file")
         except InputError as error:
             unreadable = unreadable or error
             continue
@@ -73,7 +73,7 @@ def record_unknown_files(
         if path.is_symlink() or path.stat().st_mtime <= ledger.sighted(path.name):
             continue
         try:
-            checkpoint = read_checkpoint_file(path, fix="restore or delete that file")
+            checkpoint = read_checkpoint_file(path, "restore or delete that file", SCORER)
             weights, step = weights_digest(checkpoint["state_dict"]), int(checkpoint["global_step"])
         except (InputError, KeyError, TypeError, AttributeError) as error:
             say(f"  passed over: {path}, no checkpoint of this run ({error})")

@@ -12,6 +12,25 @@ from datamodules.views import Truncation, ViewName
 
 
 @dataclass
+class FurtherData:
+    """Another data set that is trained on too: the same encoder, but a taxonomy and a head of its own."""
+
+    name: Literal["sample", "value-imprint", "fulcra", "valueeval", "table"]
+    """As data.name; columns of a table, view, fractions and split_seed are those of the first data set."""
+    path: Path | None = None
+    """As data.path."""
+    taxonomy: str | None = None
+    """As data.taxonomy; another one than that of the first data set."""
+    loss: Literal["bce", "wan", "an-ls", "asl", "softmax"] | None = None
+    """As model.loss; bce, or wan where no negatives are known, when left out."""
+    class_weights: Literal["none", "sqrt", "inverse", "effective"] = "none"
+    """As model.class_weights."""
+    weight: float = 1.0
+    """How much the loss of a text of it counts, where a text of the first data set counts 1. (wan adds up the labels
+    of a text, the other losses average them.)"""
+
+
+@dataclass
 class DataConfig:
     """Annotated texts."""
 
@@ -49,6 +68,8 @@ class DataConfig:
     """Seed of the split."""
     allow_empty_values: bool = False
     """Train although no training text carries some value; such a value has no metrics."""
+    also: list[FurtherData] = field(default_factory=list)
+    """Further data sets to train the encoder on too, each with a taxonomy and a head of its own: name, loss, weight."""
 
 
 @dataclass
@@ -59,6 +80,9 @@ class ModelConfig:
     """minilm (bundled), a hub id such as roberta-base, or a folder in Hugging Face layout."""
     revision: str | None = None
     """Branch, tag or commit of a hub encoder."""
+    window: int | None = None
+    """Tokens that the encoder reads at a time: longer texts, up to max_length tokens, are read in windows of so many,
+    and pooling joins them; all at once when left out."""
     pooling: Literal["mean", "cls", "attention"] = "mean"
     """How token states become one vector."""
     loss: Literal["bce", "wan", "an-ls", "asl", "softmax"] = "bce"
@@ -80,23 +104,23 @@ class ModelConfig:
     """Weight of one more text with the value against the one before it (`effective`), between 0 (all values alike) and
     1 (inverse frequency); 0.999 when left out."""
     dropout: float = 0.1
-    """Dropout rate before the head."""
+    """Dropout rate of what the head reads, and of its hidden layer (`mlp`)."""
     encoder_dropout: float | None = None
     """Dropout rate inside the encoder; its own rates when left out."""
     head: Literal["linear", "mlp", "label-attention"] = "linear"
     """linear or mlp (one hidden layer) on the pooled text, or label-attention: every label pools the text itself, at
     first by its name and definition in the taxonomy."""
-    head_width: int = 256
-    """Width of the hidden layer (`mlp`)."""
+    head_width: int | None = None
+    """Width of the hidden layer (`mlp`); 256 when left out."""
     encoder_training: Literal["full", "frozen", "lora"] = "full"
     """full, frozen (only the head is trained), or lora (small adapters beside the encoder's layers)."""
-    lora_rank: int = 8
-    """Inner width of an adapter (`lora`)."""
-    lora_alpha: float = 16.0
-    """What an adapter says is multiplied by lora_alpha / lora_rank (`lora`)."""
-    lora_dropout: float = 0.0
-    """Dropout rate of what an adapter reads (`lora`)."""
-    lora_targets: list[str] = field(default_factory=list)
+    lora_rank: int | None = None
+    """Inner width of an adapter (`lora`); 8 when left out."""
+    lora_alpha: float | None = None
+    """What an adapter says is multiplied by lora_alpha / lora_rank (`lora`); 16 when left out."""
+    lora_dropout: float | None = None
+    """Dropout rate of what an adapter reads (`lora`); 0 when left out."""
+    lora_targets: list[str] | None = None
     """Ends of the names of linear layers that get an adapter, * for any text (`lora`); peft's choice when left out."""
     decision: Literal["f1", "false-negative-rate"] = "f1"
     """What thresholds are fitted for: the best F1 of each label, or few missed labels (max_false_negative_rate)."""
@@ -151,8 +175,9 @@ class TrainerConfig:
     """Train on only so many batches an epoch (a quick try)."""
     average_weights: Literal["none", "ema"] = "none"
     """ema: validate, save and audit a moving average of the weights of all steps so far."""
-    ema_decay: float = 0.99
-    """Weight of the average so far at each step (`ema`); less in the first steps, (1 + n) / (10 + n) at step n."""
+    ema_decay: float | None = None
+    """Weight of the average so far at each step (`ema`), less in the first steps: (1 + n) / (10 + n) at step n; 0.99
+    when left out."""
 
 
 @dataclass

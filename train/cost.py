@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +78,12 @@ def record_scoring(run: RunDirectory, n_texts: int, seconds: float | None) -> No
     content = read_cost_file(run)
     content["scoring"] = {"n_texts": n_texts, "seconds": seconds if seconds is None else round(seconds, 4)}
     write_json(run.path / FILE, content)
+
+
+def record_members(run: RunDirectory, members: Sequence[Cost]) -> None:
+    """Write the training of the runs that an ensemble is made of into its cost.json, as sessions."""
+    seconds = [None if math.isnan(cost.training_seconds) else cost.training_seconds for cost in members]
+    write_json(run.path / FILE, {"sessions": [{"seconds": own, "audit_seconds": 0.0} for own in seconds]})
 
 
 def read_cost_file(run: RunDirectory) -> dict[str, Any]:

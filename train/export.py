@@ -6,7 +6,7 @@ probabilities: nothing half-written remains.
 
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ from datamodules.storage import writing
 from models.calibration import Calibration
 from models.classifier import ValueClassifier, load_classifier
 from models.digest import weights_digest
-from models.export import ExportedModel, check_exportable, write_model
+from models.export import check_exportable, write_model
 from models.export_check import Comparison, compare_with_export
-from train.drift_series import run_settings
+from train.audit_card import AuditFacts
+from train.checkpoints import best_checkpoint, files_of
+from train.drift_series import monitored_metric, run_settings
 from train.ledger import Ledger
-from train.model_card import AuditFacts, CardFacts, RunFacts, model_card
+from train.model_card import CardFacts, RunFacts, model_card
 from train.run_directory import RunDirectory
-from train.stored_audits import open_audit
+from train.stored_audits import open_audit, views_of
 from train.stored_scores import stored_scores
 from train.thresholds import find_thresholds
 
@@ -37,16 +39,20 @@ class Export:
 
     Attributes:
         folder: The folder.
-        model: How it is loaded.
+        checkpoint: The checkpoint file.
+        stock_class: The class of transformers that loads it; None where `modeling_imprint.py` does.
         comparison: What its probabilities were compared on.
-        run_id: The run that the model card tells of; None where none was found.
+        run: What the model card tells of its run; None where none was found.
+        left_out: Further taxonomies of the classifier, which the folder does not score.
         notes: How temperatures and thresholds came about where it was not the label's own data.
     """
 
     folder: Path
-    model: ExportedModel
+    checkpoint: Path
+    stock_class: str | None
     comparison: Comparison
-    run_id: str | None
+    run: RunFacts | None
+    left_out: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -54,7 +60,7 @@ def export_checkpoint(checkpoint: Path, output: Path, run_dir: Path | None, thre
     """Write a checkpoint in Hugging Face layout, with thresholds and a model card.
 
     Args:
-        checkpoint: Checkpoint file of a classifier.
+        checkpoint: Checkpoint file of a classifier, or a run directory, of which the best one is taken.
         output: Folder to write; must not be there.
         run_dir: The run that wrote the checkpoint; the one that the file lies in when None, if it lies in one.
         thresholds: Thresholds file in place of the run's own.
@@ -65,13 +71,16 @@ def export_checkpoint(checkpoint: Path, output: Path, run_dir: Path | None, thre
     """
     if output.exists() or output.is_symlink():
         raise InputError(f"something at {output} already", "a new folder", "--output")
+    if checkpoint.is_dir():
+        checkpoint = _best_file(RunDirectory.open(checkpoint))
     run = _find_run(checkpoint, run_dir)
     model = load_classifier(checkpoint)
     check_exportable(model)
     weights = weights_digest(model.state_dict())
     if run is not None and thresholds is None:
         thresholds = run.thresholds_file(weights)
-    calibration = find_thresholds(checkpoint, weights, model, thresholds)
+    # Of several taxonomies the main one is exported: a class of transformers has one head.
+    calibration = replace(find_thresholds(checkpoint, weights, model, thresholds), further={})
     facts = None if run is None else run_facts(run, weights, calibration)
     require_output(output, "--output")
     part = output.with_name(f".{output.name}.part{os.getpid()}")
@@ -79,22 +88,28 @@ def export_checkpoint(checkpoint: Path, output: Path, run_dir: Path | None, thre
         with writing(output, "start the command again"):
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
-            written = write_model(model, calibration, _settings(model, calibration, weights, facts), part)
+            stock_class = write_model(model, calibration, _settings(model, calibration, weights, facts), part)
             write_json(part / "thresholds.json", thresholds_content(weights, calibration))
             comparison = compare_with_export(model, calibration, part)
             _require_same(comparison, checkpoint)
-            card = CardFacts(output.name, model, calibration, weights, written, comparison, facts)
+            card = CardFacts(output.name, model, calibration, weights, stock_class, comparison, facts)
             write_text(part / "README.md", model_card(card))
             part.rename(output)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return Export(output, written, comparison, None if run is None else run.run_id, calibration.notes)
+    left_out = tuple(task.name for task in model.further)
+    return Export(output, checkpoint, stock_class, comparison, facts, left_out, calibration.notes)
 
 
 def thresholds_content(weights: str, calibration: Calibration) -> dict[str, Any]:
     """Return what thresholds.json holds: the run's own file, and that its temperatures are spent."""
     told = "already in the exported weights: not to be applied again"
     return {"weights": weights, "temperatures": told, **calibration.to_json()}
+
+
+def _best_file(run: RunDirectory) -> Path:
+    """Find the checkpoint that a run tests: the one with the best value of the metric that it monitors."""
+    return files_of(run, best_checkpoint(run, Ledger(run.ledger_file), monitored_metric(run)))[0]
 
 
 def _find_run(checkpoint: Path, given: Path | None) -> RunDirectory | None:
@@ -139,7 +154,9 @@ def _newest_audit(run: RunDirectory, ledger: Ledger, weights: str) -> AuditFacts
         rows = read_table(own[0].folder / "table.parquet")
     except InputError as error:
         raise InputError(error.found, "the rows of that audit", f"imprint audit {run.path}") from error
-    return AuditFacts(rows, {name: data["digest"] for name, data in own[0].datasets.items()})
+    datasets = {name: str(data["digest"]) for name, data in own[0].datasets.items()}
+    view = views_of(own[0], next(iter(datasets)))[0]
+    return AuditFacts(rows, view, datasets)
 
 
 def _settings(model: ValueClassifier, calibration: Calibration, weights: str, facts: RunFacts | None) -> dict[str, Any]:
@@ -160,15 +177,13 @@ def _settings(model: ValueClassifier, calibration: Calibration, weights: str, fa
 
 def _require_same(comparison: Comparison, checkpoint: Path) -> None:
     """Raise InputError when transformers makes something else of the folder: then it must not be given away."""
+    if comparison.other_tokens is not None:
+        what = f"other tokens for {comparison.other_tokens[:60]!r}"
     # An undefined difference is not small.
-    if comparison.other_tokens is None and comparison.difference <= TOLERANCE:
+    elif not comparison.difference <= TOLERANCE:
+        what = f"probabilities that differ by {comparison.difference:.1g}"
+    else:
         return
-    what = (
-        f"probabilities that differ by {comparison.difference:.1g}"
-        if comparison.other_tokens is None
-        else f"other tokens for {comparison.other_tokens[:60]!r}"
-    )
     found = f"{what} when transformers loads what was written of {checkpoint}"
-    raise InputError(
-        found, "an encoder and a tokenizer that transformers writes and reads back as they are", "report it"
-    )
+    needed = "an encoder and a tokenizer that transformers writes and reads back as they are"
+    raise InputError(found, needed, "report it")

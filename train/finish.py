@@ -19,20 +19,39 @@ from train.cost import record_scoring
 from train.drift import Drift
 from train.drift_at_end import drift_at_end
 from train.frozen import uses_features
-from train.held_out import held_out_digest, held_out_scores
+from train.held_out import held_out_by_taxonomy, joint_digest
 from train.inputs import Annotations
 from train.ledger import Ledger, SeenCheckpoint
 from train.patient_tracker import PatientTracker
-from train.predictions import BIN_COLUMNS, write_predictions, write_reliability
+from train.predictions import BIN_COLUMNS, further_file, write_predictions, write_reliability
 from train.prepare import Prepared
+from train.prepare_ensemble import PreparedEnsemble
 from train.progress import Progress
 from train.run_directory import RunDirectory
+from train.taxonomies import ScoredPart, scored_parts
 from train.tracking import Tracker
 
 PER_VALUE_METRICS = (
     ("f1", "precision", "recall", "ap", "auroc", "ece", "brier"),
     ("f1_top1", "auroc_vs_unlisted"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class TaxonomyResult:
+    """What the best checkpoint did on the test texts of one taxonomy.
+
+    Attributes:
+        name: Empty for the main taxonomy, else its name.
+        metrics: Flat metrics, undefined ones NaN.
+        calibration: Its temperatures and thresholds.
+        annotations: Its texts.
+    """
+
+    name: str
+    metrics: dict[str, float]
+    calibration: Calibration
+    annotations: Annotations
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +69,7 @@ class FitResult:
         failed_audits: Weights digests whose audit failed.
         n_unwritten: Entries of the ledger and rows of metrics that could not be written.
         annotations: The texts it was trained on.
+        further: What came of the further taxonomies.
     """
 
     run: RunDirectory
@@ -62,12 +82,13 @@ class FitResult:
     failed_audits: tuple[str, ...]
     n_unwritten: int
     annotations: Annotations
+    further: tuple[TaxonomyResult, ...] = ()
 
 
 def finish(
     config: Config,
     run: RunDirectory,
-    prepared: Prepared,
+    prepared: Prepared | PreparedEnsemble,
     ledger: Ledger,
     queue: CheckpointQueue,
     tracker: PatientTracker,
@@ -90,19 +111,15 @@ def finish(
     logits = score_split(model, test, precision, config.audit.token_budget)
     # Where features come from the cache, the encoder was not run.
     record_scoring(run, len(test.texts), None if uses_features(model) else time.perf_counter() - start)
-    metrics = evaluate(logits, test.targets, calibration, test.groups)
-    write_predictions(run.predictions_file(weights, "test"), test, logits, calibration)
-    bins = reliability_table(calibration.probabilities(logits), test.targets, test.groups, calibration.labels)
-    write_reliability(run.predictions_file(weights, "test-reliability"), bins)
-    tracker.log({f"test/{name}": value for name, value in metrics.items()}, best.step or 0, best.epoch)
-    columns, rows = per_value_table(metrics, calibration, prepared.annotations)
-    tracker.log_table("test/per_value", columns, rows)
-    if bins:
-        tracker.log_table("test/reliability", BIN_COLUMNS, [list(astuple(row)) for row in bins])
+    main, *further = (
+        _test(run, best, part, part.calibration(calibration), own, tracker)
+        for part, own in zip(scored_parts(model, test, logits), prepared.annotations.all, strict=True)
+    )
+    metrics = main.metrics
     _log_checkpoints(config, run, ledger, weights, metrics, prepared, tracker)
     if queue.setup is not None and weights not in queue.failures:
-        held_out = held_out_scores(run.predictions_file(weights, "val"), calibration, model)
-        key = queue.setup.key(calibration, held_out_digest(held_out))
+        held_out = held_out_by_taxonomy(run.predictions_file(weights, "val"), calibration, model)
+        key = queue.setup.key(calibration, joint_digest(held_out))
         _log_audit(run, ledger, key, weights, tracker)
     audit_table = newest_audits(run, ledger)
     drifts = drift_at_end(run, tracker, Progress(config.run.progress).say)
@@ -118,7 +135,34 @@ def finish(
         failed_audits=tuple(queue.failures),
         n_unwritten=ledger.n_unwritten + tracker.n_unwritten,
         annotations=prepared.annotations,
+        further=tuple(further),
     )
+
+
+def _test(
+    run: RunDirectory,
+    best: CheckpointRecord,
+    part: ScoredPart,
+    calibration: Calibration,
+    annotations: Annotations,
+    tracker: PatientTracker,
+) -> TaxonomyResult:
+    """Evaluate one taxonomy on its test texts, write predictions and reliability, and send the numbers."""
+    test = part.split
+    metrics = evaluate(part.logits, test.targets, calibration, test.groups)
+    files = [run.predictions_file(best.weights, name) for name in ("test", "test-reliability")]
+    if part.name:
+        files = [further_file(path, part.name) for path in files]
+    write_predictions(files[0], test, part.logits, calibration)
+    bins = reliability_table(calibration.probabilities(part.logits), test.targets, test.groups, calibration.labels)
+    write_reliability(files[1], bins)
+    prefix = f"test/{part.name}/" if part.name else "test/"
+    tracker.log({f"{prefix}{name}": value for name, value in metrics.items()}, best.step or 0, best.epoch)
+    columns, rows = per_value_table(metrics, calibration, annotations)
+    tracker.log_table(f"{prefix}per_value", columns, rows)
+    if bins:
+        tracker.log_table(f"{prefix}reliability", BIN_COLUMNS, [list(astuple(row)) for row in bins])
+    return TaxonomyResult(part.name, metrics, calibration, annotations)
 
 
 def per_value_table(
@@ -142,7 +186,7 @@ def _log_checkpoints(
     ledger: Ledger,
     best: str,
     metrics: dict[str, float],
-    prepared: Prepared,
+    prepared: Prepared | PreparedEnsemble,
     tracker: Tracker,
 ) -> None:
     """Send checkpoints as versions of the artifact `ckpt-<run>`, in order, per the upload policy."""

@@ -22,6 +22,7 @@ from train.frozen import run_digest, scoring_precision, with_cached_features
 from train.ledger import Ledger
 from train.patient_tracker import PatientTracker
 from train.prepare import Prepared, prepare
+from train.prepare_ensemble import PreparedEnsemble
 from train.progress import Progress
 from train.resume import check_same_run
 from train.run_directory import RunDirectory
@@ -69,7 +70,7 @@ def fit(
         track = replace(config.track, wandb=wandb_mode(config.track.wandb))  # type: ignore[arg-type]
         if old is not None:
             averages = config.trainer.average_weights == "ema"
-            splits = prepared.annotations.splits
+            splits = prepared.annotations.splits_to_dict()
             check_same_run(old, prepared.model, splits, config.trainer.max_epochs, fork, averages)
         prepared = with_cached_features(prepared, config, progress, old.last_checkpoint if old is not None else None)
         if old is not None and not fork:
@@ -80,7 +81,8 @@ def fit(
             run = _new_run(config, prepared, old)
             stack.enter_context(run_lock(run, progress.say))
         plain = config_to_dict(config)
-        opened = open_trackers(track, run.run_id, run.path, plain, config.run.experiment, job_type="fit")
+        job_type = "fit" if pruning is None else "trial"
+        opened = open_trackers(track, run.run_id, run.path, plain, config.run.experiment, job_type)
         tracker = PatientTracker(opened, run.metrics_file, progress.say)
         exit_code = 1
         try:
@@ -105,7 +107,9 @@ def _new_run(config: Config, prepared: Prepared, parent: RunDirectory | None) ->
     return run
 
 
-def write_run_files(run: RunDirectory, config: Config, prepared: Prepared, parent: dict[str, Any] | None) -> None:
+def write_run_files(
+    run: RunDirectory, config: Config, prepared: Prepared | PreparedEnsemble, parent: dict[str, Any] | None
+) -> None:
     """Write environment, splits, training texts, corpora and, at last, the config, without which it is no run."""
     corpora = prepared.setup.corpora if prepared.setup is not None else ()
     annotated = prepared.annotations.data
@@ -113,8 +117,13 @@ def write_run_files(run: RunDirectory, config: Config, prepared: Prepared, paren
     data: dict[str, Any] = {"annotations": annotated.report.to_dict(), "audited": audited}
     if annotated.test_report is not None:
         data["test_annotations"] = annotated.test_report.to_dict()
+    if prepared.annotations.further:
+        data["further_annotations"] = {
+            own.data.name: [report.to_dict() for report in (own.data.report, own.data.test_report) if report]
+            for own in prepared.annotations.further
+        }
     run.write_environment(prepared.device, data, parent, prepared.model.parameter_counts())
-    write_json(run.path / "splits.json", prepared.annotations.splits.to_dict())
+    write_json(run.path / "splits.json", prepared.annotations.splits_to_dict())
     write_training_texts(run.path, prepared.training_texts)
     if prepared.setup is not None:
         write_corpus_files(run.corpora, prepared.setup)

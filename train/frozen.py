@@ -14,7 +14,8 @@ from datamodules.annotation_datamodule import TokenisedSplits
 from datamodules.feature_batches import FeatureDataModule
 from models.checkpoint_file import read_checkpoint_file
 from models.classifier import ValueClassifier
-from models.digest import FrozenDigest, State, weights_digest
+from models.digest import ENCODER, State, frozen_digest, weights_digest
+from models.ensemble import Scorer
 from models.precision import resolve_precision
 from train.audit_setup import AuditSetup
 from train.audited_data import AuditedData
@@ -24,19 +25,20 @@ from train.prepare import Prepared
 from train.progress import Progress
 
 
-def uses_features(model: ValueClassifier) -> bool:
+def uses_features(model: Scorer) -> bool:
     """Tell whether the encoder is a fixed function that gives the head one vector a text."""
+    if not isinstance(model, ValueClassifier):
+        # Each member of an ensemble has an encoder of its own.
+        return False
     return model.encoder_training == "frozen" and model.has_vector_features
 
 
 def run_digest(model: ValueClassifier) -> Callable[[State], str]:
     """Return `weights_digest` for a run that trains this model; a frozen encoder is read only once for it."""
-    if model.encoder_training != "frozen":
-        return weights_digest
-    return FrozenDigest({f"encoder.{name}": tensor for name, tensor in model.encoder.state_dict().items()})
+    return frozen_digest(model) if model.encoder_training == "frozen" else weights_digest
 
 
-def scoring_precision(requested: str, model: ValueClassifier, device: torch.device) -> str:
+def scoring_precision(requested: str, model: Scorer, device: torch.device) -> str:
     """Return the number format of scoring, `float32` or `bf16`.
 
     `auto` is float32 for a frozen encoder whose vectors are kept: it runs once, so that nothing is gained by rounding.
@@ -44,7 +46,7 @@ def scoring_precision(requested: str, model: ValueClassifier, device: torch.devi
     return "float32" if requested == "auto" and uses_features(model) else resolve_precision(requested, device)
 
 
-def scoring_setup(setup: AuditSetup, model: ValueClassifier, requested: str, folder: Path) -> AuditSetup:
+def scoring_setup(setup: AuditSetup, model: Scorer, requested: str, folder: Path) -> AuditSetup:
     """Return an audit set-up that scores the corpora of a frozen encoder from the cache, any other as it is.
 
     Args:
@@ -81,7 +83,7 @@ def with_cached_features(
         return prepared
     if checkpoint is not None:
         state = read_checkpoint_file(checkpoint, "--resume")["state_dict"]
-        model.load_state_dict({name: state[name] for name in state if name.startswith("encoder.")}, strict=False)
+        model.encoder.load_state_dict({n.removeprefix(ENCODER): state[n] for n in state if n.startswith(ENCODER)})
     model.to(prepared.device)
     folder, tokens = config.run.cache_dir, prepared.datamodule
     precision = scoring_precision(config.audit.precision, model, prepared.device)

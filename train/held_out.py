@@ -1,5 +1,6 @@
 """How does a checkpoint do on texts that it was not fitted on? Its stored validation predictions tell."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from datamodules.annotated_text import UNKNOWN
 from datamodules.errors import InputError
 from datamodules.files import digest_of, first_line
 from models.calibration import Calibration, cross_fitted
-from models.classifier import ValueClassifier
+from models.ensemble import Scorer
+from models.tasks import Task
+from train.predictions import further_file
 from train.run_directory import RunDirectory
 from train.thresholds import EDITED
 
@@ -21,7 +24,22 @@ from train.thresholds import EDITED
 N_PARTS = 20
 
 
-def held_out_scores(path: Path, calibration: Calibration, model: ValueClassifier) -> HeldOut | None:
+def held_out_by_taxonomy(path: Path, calibration: Calibration, model: Scorer) -> dict[str, HeldOut | None]:
+    """Return `held_out_scores` of the main taxonomy under "", and of the further ones by name.
+
+    Args:
+        path: Predictions of the main taxonomy on validation.
+        calibration: Temperatures and thresholds of all.
+        model: The classifier.
+    """
+    further = {
+        task.name: held_out_scores(further_file(path, task.name), calibration.further[task.name], task)
+        for task in model.further
+    }
+    return {"": held_out_scores(path, calibration, model), **further}
+
+
+def held_out_scores(path: Path, calibration: Calibration, model: Scorer | Task) -> HeldOut | None:
     """Score the validation texts of a checkpoint as texts that its thresholds were not fitted on.
 
     Each twentieth of the groups is calibrated and decided with numbers fitted on the others, which are nearly those
@@ -93,6 +111,13 @@ def held_out_digest(held_out: HeldOut | None) -> str:
         return ""
     texts = [held_out.targets.tolist(), held_out.groups.tolist()]
     return digest_of([texts, np.packbits(held_out.decisions).tobytes().hex()])
+
+
+def joint_digest(held_out: Mapping[str, HeldOut | None]) -> str:
+    """Digest of what audits may conclude from the held-out texts of all taxonomies, the main one under ""."""
+    own = held_out_digest(held_out[""])
+    further = {name: held_out_digest(scores) for name, scores in held_out.items() if name}
+    return digest_of([own, further]) if further else own
 
 
 def _read(path: Path, names: list[str]) -> Any:

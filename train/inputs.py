@@ -1,17 +1,20 @@
 """What does a run need before it starts? What a user can get wrong is read and checked here, before a file is made."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from datamodules.annotated_text import AnnotatedData
 from datamodules.annotations import read_annotations
 from datamodules.errors import InputError
+from datamodules.joint_splits import without_overlap
 from datamodules.parts import Part
 from datamodules.preferences import PreferenceData, read_preferences
 from datamodules.splits import Fold, Splits, split_texts
 from datamodules.taxonomy import Taxonomy, load_taxonomy
-from train.config import AuditConfig, DataConfig
+from train.config import AuditConfig, DataConfig, FurtherData
 
 OWN_TAXONOMY = {
     "sample": "value-imprint",
@@ -29,11 +32,23 @@ class Annotations:
         taxonomy: Their values.
         data: All texts with the read report.
         splits: Train, validation and test.
+        further: The same of the further data sets.
     """
 
     taxonomy: Taxonomy
     data: AnnotatedData
     splits: Splits
+    further: tuple["Annotations", ...] = ()
+
+    @property
+    def all(self) -> tuple["Annotations", ...]:
+        """This data set and the further ones."""
+        return (self, *self.further)
+
+    def splits_to_dict(self) -> dict[str, Any]:
+        """Ids per split with the counts, as `splits.json` holds them."""
+        further = {own.data.name: own.splits.to_dict() for own in self.further}
+        return self.splits.to_dict() | ({"further": further} if further else {})
 
 
 def data_root(config: DataConfig) -> Path | None:
@@ -78,9 +93,59 @@ def split_annotations(data: AnnotatedData, config: DataConfig) -> Annotations:
     return Annotations(data.taxonomy, data, splits)
 
 
+def read_further_data(config: DataConfig) -> tuple[AnnotatedData, ...]:
+    """Read the further data sets that a run is trained on.
+
+    Raises:
+        InputError: As `read_annotated_data`; the message names the data set.
+    """
+    found = []
+    for further in config.also:
+        try:
+            found.append(read_annotated_data(_settings_of(further, config)))
+        except InputError as error:
+            fix = error.fix.replace("--data.path", "path in --data.also").replace(
+                "--data.taxonomy", "its taxonomy there"
+            )
+            raise InputError(f"{error.found} ({further.name} in data.also)", error.needed, fix) from error
+    return tuple(found)
+
+
+def split_with_further(data: AnnotatedData, further: Sequence[AnnotatedData], config: DataConfig) -> Annotations:
+    """Split the annotated texts of all data sets, each by its own rule, so that none trains on what another tests on.
+
+    Raises:
+        InputError: As `split_annotations`, or two data sets of one taxonomy.
+    """
+    own = split_annotations(data, config)
+    if not further:
+        return own
+    names = [each.taxonomy.name for each in (data, *further)]
+    if doubled := [name for name in names if names.count(name) > 1]:
+        found = f"two data sets of taxonomy {doubled[0]}, which would be two heads of the same values"
+        fix = "leave one out of --data.also, or put their texts into one table (--data.name table)"
+        raise InputError(found, "a taxonomy of its own for each data set", fix)
+    settings = [_settings_of(each, config) for each in config.also]
+    others = [split_annotations(each, own_settings) for each, own_settings in zip(further, settings, strict=True)]
+    splits = without_overlap([each.splits for each in (own, *others)])
+    whole = [replace(each, splits=part) for each, part in zip((own, *others), splits, strict=True)]
+    for each in whole:
+        if not each.splits.train:
+            found = f"no training text of {each.data.name} that no other data set validates or tests on"
+            raise InputError(found, "data sets with other texts", "--data.also")
+        require_positives(each.taxonomy, each.splits, config.allow_empty_values)
+    return replace(whole[0], further=tuple(whole[1:]))
+
+
+def _settings_of(further: FurtherData, config: DataConfig) -> DataConfig:
+    """Settings of a further data set as if it stood alone."""
+    own = {"name": further.name, "path": further.path, "taxonomy": further.taxonomy}
+    return replace(config, **own, n_folds=None, fold=None, also=[])  # type: ignore[arg-type]
+
+
 def read_annotations_and_split(config: DataConfig) -> Annotations:
-    """Read and split the annotated texts; see `read_annotated_data` and `split_annotations`."""
-    return split_annotations(read_annotated_data(config), config)
+    """Read and split the annotated texts of all data sets; see `read_annotated_data` and `split_with_further`."""
+    return split_with_further(read_annotated_data(config), read_further_data(config), config)
 
 
 def require_positives(taxonomy: Taxonomy, splits: Splits, allow_empty: bool) -> None:

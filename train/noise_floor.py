@@ -18,7 +18,7 @@ from datamodules.errors import InputError
 from datamodules.files import digest_of
 from datamodules.storage import writing
 from models.calibration import Calibration
-from models.classifier import ValueClassifier
+from models.ensemble import Scorer
 from models.inference import score_tokens
 from train.audit_setup import AuditSetup
 from train.audited_data import AuditedData
@@ -74,7 +74,7 @@ def numerical_churn(table: pa.Table | None, audit: StoredAudit, dataset: str, vi
 
 def add_noise(
     run: RunDirectory,
-    model: ValueClassifier,
+    model: Scorer,
     calibration: Calibration,
     setup: AuditSetup,
     audit: StoredAudit,
@@ -124,7 +124,7 @@ def add_noise(
 
 
 def _rows(
-    model: ValueClassifier,
+    model: Scorer,
     calibration: Calibration,
     setup: AuditSetup,
     audited: AuditedData,
@@ -146,7 +146,8 @@ def _rows(
     with progress.bar(f"numerical noise on {corpus.data.name}", len(ways) * len(drawn), "texts") as advance:
         for method, (precision, budget) in ways.items():
             logits = score_tokens(model, tokens, lengths, model.tokeniser.pad_id, precision, budget, advance)
-            again = calibration.probabilities(logits)
+            # Those of the main taxonomy, whose drift is judged.
+            again = calibration.probabilities(logits[:, : len(model.labels)])
             flips = calibration.decide(again) != decisions[places]
             # Both as the audit stores them: rounding to float16 is no noise of the arithmetic.
             shift = np.abs(again.astype(np.float16).astype(np.float64) - probabilities[places])

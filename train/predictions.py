@@ -27,6 +27,22 @@ def score_columns(logits: np.ndarray, calibration: Calibration) -> dict[str, np.
     return columns
 
 
+def all_score_columns(logits: np.ndarray, calibration: Calibration) -> dict[str, np.ndarray]:
+    """`score_columns` of all taxonomies of a classifier, those of a further one named `<taxonomy>.<label>`."""
+    n = len(calibration.labels)
+    columns = score_columns(logits[:, :n], calibration)
+    for name, own in calibration.further.items():
+        further = score_columns(logits[:, n : n + len(own.labels)], own)
+        columns |= {f"{name}.{column}": values for column, values in further.items()}
+        n += len(own.labels)
+    return columns
+
+
+def further_file(path: Path, taxonomy: str) -> Path:
+    """Path of the predictions of a further taxonomy, beside those of the main one."""
+    return path.with_name(f"{path.stem}-{taxonomy}{path.suffix}")
+
+
 def write_predictions(path: Path, split: TokenisedSplit, logits: np.ndarray, calibration: Calibration) -> None:
     """Write text_id, group_id, group_number (of the texts that must not straddle splits) and columns per label.
 

@@ -9,17 +9,22 @@ import pytorch_lightning as pl
 import torch
 
 from datamodules.annotated_text import AnnotatedData
-from datamodules.annotation_datamodule import AnnotationDataModule, TokenisedSplit, tokenise_splits
+from datamodules.annotation_datamodule import AnnotationDataModule, TokenisedSplit, TokenisedSplits, tokenise_splits
 from datamodules.errors import InputError
 from datamodules.feature_batches import FeatureDataModule
+from datamodules.joint_splits import joined_splits, part_of
 from datamodules.preferences import PreferenceData
 from datamodules.splits import Splits, one_class_lines, require_contrast
 from datamodules.taxonomy import Taxonomy
+from datamodules.tokenise import Tokeniser
 from datamodules.views import ViewRequest
 from models.calibration_file import FALSE_NEGATIVE_RATE
 from models.classifier import Optimisation, ValueClassifier
 from models.encoder import PretrainedEncoder, load_pretrained
-from models.evaluation import is_single_positive, validation_metrics
+from models.ensemble import Scorer
+from models.evaluation import is_single_positive
+from models.heads import MLP_WIDTH
+from models.tasks import joint_metrics
 from train.audit_setup import AuditSetup, build_setup
 from train.check_config import check_config
 from train.config import Config, ModelConfig, OptimConfig, TrainerConfig
@@ -29,9 +34,10 @@ from train.inputs import (
     labels_without_positives,
     read_annotated_data,
     read_audited_data,
-    split_annotations,
+    read_further_data,
+    split_with_further,
 )
-from train.loss_arguments import loss_arguments
+from train.loss_arguments import further_loss_arguments, further_losses_of, loss_arguments
 from train.progress import Progress
 from train.reward_config import RewardTrainerConfig
 from train.shared import Shared
@@ -82,30 +88,37 @@ def prepare(config: Config, progress: Progress, shared: Shared | None = None) ->
     # Before anything can be wrong with the labels: the report tells what was not read.
     for line in report_lines(data):
         progress.say(line)
-    annotations = shared.once("splits", texts_from, lambda: split_annotations(data, config.data))
-    for line in split_lines(annotations.splits):
+    further = shared.once("further texts", texts_from, lambda: read_further_data(config.data))
+    for line in (line for own in further for line in report_lines(own)):
         progress.say(line)
-    if empty := labels_without_positives(annotations.taxonomy, annotations.splits):
-        progress.say(f"warning: no training text carries {', '.join(empty)}; the classifier cannot learn them")
-    require_contrast(annotations.splits.train, annotations.taxonomy.labels)
-    for line in one_class_lines(annotations.splits, annotations.taxonomy.labels):
-        progress.say(line)
-    require_usable_loss(config.model.loss, annotations.splits)
+    annotations = shared.once("splits", texts_from, lambda: split_with_further(data, further, config.data))
+    further_losses = further_losses_of(config.data.also, [own.splits.train for own in annotations.further])
+    for own, loss in zip(annotations.all, (config.model.loss, *further_losses), strict=True):
+        if annotations.further:
+            progress.say(f"{own.data.name}: {len(own.taxonomy.labels)} labels of {own.taxonomy.name}, loss {loss}")
+        _check_labels(own, loss, progress)
     audited = _audited_data(config, shared)
     name, revision = config.model.encoder, config.model.revision
     encoder = shared.once("encoder", [name, revision], lambda: load_pretrained(name, revision))
     view = ViewRequest(config.data.view, config.data.truncation, config.data.max_length)
-    tokeniser = encoder.tokeniser()
-    tokens_from = [*texts_from, name, revision]
-    tokens = shared.once("tokens", tokens_from, lambda: tokenise_splits(annotations.splits, tokeniser, view))
+    tokeniser = encoder.tokeniser(config.model.window)
+    tokens_from = [*texts_from, name, revision, config.model.window]
+    tokens = shared.once("tokens", tokens_from, lambda: tokenise_annotations(annotations, tokeniser, view))
     datamodule = AnnotationDataModule(
         tokens, tokeniser.pad_id, config.trainer.batch_size, config.audit.token_budget, config.run.seed
     )
     # Here, so that a head begins the same whatever was read before, or not read again.
     pl.seed_everything(config.run.seed, verbose=False)
-    model = _classifier(config.model, encoder, annotations.taxonomy, view, tokens.train.targets)
+    targets = [np.array([text.labels for text in own.splits.train], dtype=np.int64) for own in annotations.all]
+    further_arguments = [
+        {"taxonomy": own.taxonomy.to_dict(), **further_loss_arguments(config.model, each, loss, known)}
+        for own, each, loss, known in zip(
+            annotations.further, config.data.also, further_losses, targets[1:], strict=True
+        )
+    ]
+    model = _classifier(config.model, encoder, annotations.taxonomy, view, targets[0], further_arguments or None)
     device = accelerator_device(config.trainer.accelerator)
-    seen_texts = training_digests(annotations.splits, view)
+    seen_texts = training_digests([own.splits for own in annotations.all], view)
     setup = None
     if audited:
         cache_dir = config.run.cache_dir
@@ -128,10 +141,33 @@ def prepare(config: Config, progress: Progress, shared: Shared | None = None) ->
     )
 
 
+def _check_labels(annotations: Annotations, loss: str, progress: Progress) -> None:
+    """Tell how a data set was split, and check that a classifier can learn from it."""
+    splits, taxonomy = annotations.splits, annotations.taxonomy
+    for line in split_lines(splits):
+        progress.say(line)
+    if empty := labels_without_positives(taxonomy, splits):
+        progress.say(f"warning: no training text carries {', '.join(empty)}; the classifier cannot learn them")
+    require_contrast(splits.train, taxonomy.labels)
+    for line in one_class_lines(splits, taxonomy.labels):
+        progress.say(line)
+    require_usable_loss(loss, splits)
+
+
+def tokenise_annotations(annotations: Annotations, tokeniser: Tokeniser, view: ViewRequest) -> TokenisedSplits:
+    """Tokenise all splits under a view, those of several data sets put together."""
+    return joined_splits([tokenise_splits(own.splits, tokeniser, view) for own in annotations.all])
+
+
 def _classifier(
-    config: ModelConfig, encoder: PretrainedEncoder, taxonomy: Taxonomy, view: ViewRequest, targets: np.ndarray
+    config: ModelConfig,
+    encoder: PretrainedEncoder,
+    taxonomy: Taxonomy,
+    view: ViewRequest,
+    targets: np.ndarray,
+    further: list[dict[str, Any]] | None,
 ) -> ValueClassifier:
-    """Build the classifier; `targets` are those of training."""
+    """Build the classifier; `targets` are those of training, `further` further taxonomies."""
     return ValueClassifier.from_pretrained(
         encoder,
         taxonomy,
@@ -142,9 +178,11 @@ def _classifier(
         encoder_dropout=config.encoder_dropout,
         max_false_negative_rate=bound_of(config),
         head=config.head,
-        head_width=config.head_width if config.head == "mlp" else None,
+        head_width=(config.head_width or MLP_WIDTH) if config.head == "mlp" else None,
         encoder_training=config.encoder_training,
         lora=lora_of(config),
+        window=config.window,
+        further=further,
     )
 
 
@@ -161,11 +199,11 @@ def bound_of(model: ModelConfig) -> float | None:
 
 
 def lora_of(model: ModelConfig) -> dict[str, Any] | None:
-    """Return the adapters that the encoder gets, as the classifier takes them; None for none."""
+    """Return the fields of `Lora` that are set, as the classifier takes them; None without adapters."""
     if model.encoder_training != "lora":
         return None
-    names = ("rank", "alpha", "dropout", "targets")
-    return {name: getattr(model, f"lora_{name}") for name in names}
+    fields = {name: getattr(model, f"lora_{name}") for name in ("rank", "alpha", "dropout", "targets")}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def require_usable_loss(loss: str, splits: Splits) -> None:
@@ -196,7 +234,7 @@ def optimisation_of(
     return Optimisation(**asdict(optim), total_steps=steps * trainer.max_epochs, seed=seed)
 
 
-def checked_monitor(requested: str, val: TokenisedSplit, model: ValueClassifier) -> str:
+def checked_monitor(requested: str, val: TokenisedSplit, model: Scorer) -> str:
     """Return the metric that picks the best checkpoint.
 
     Raises:
@@ -204,21 +242,15 @@ def checked_monitor(requested: str, val: TokenisedSplit, model: ValueClassifier)
     """
     # Which metrics are defined depends on the labels alone, so any scores tell.
     scores = np.random.default_rng(0).normal(size=val.targets.shape)
-    metrics = validation_metrics(
-        scores,
-        val.targets,
-        val.groups,
-        model.taxonomy,
-        model.softmax,
-        model.chance_thresholds,
-        model.max_false_negative_rate,
-    )
-    defined = ["val/loss", *(f"val/{name}" for name, value in metrics.items() if math.isfinite(value))]
-    automatic = "val/f1_top1_macro" if is_single_positive(val.targets) else "val/ap_macro"
+    metrics = joint_metrics(model.tasks, scores, val.targets, val.groups)
+    losses = [f"val/{task.qualified('loss')}" for task in model.tasks]
+    defined = [*losses, *(f"val/{name}" for name, value in metrics.items() if math.isfinite(value))]
+    main = part_of(val, model.tasks[0].columns).targets
+    automatic = "val/f1_top1_macro" if is_single_positive(main) else "val/ap_macro"
     monitor = automatic if requested == "auto" else requested
     if monitor not in defined:
         averages = [name for name in defined if name.count("/") == 1]
-        exists = f"val/{monitor.removeprefix('val/')}" in ("val/loss", *(f"val/{name}" for name in metrics))
+        exists = f"val/{monitor.removeprefix('val/')}" in (*losses, *(f"val/{name}" for name in metrics))
         why = f"which {len(val.texts)} validation texts leave undefined" if exists else "which does not exist"
         found = f"metric {monitor}, {why}"
         raise InputError(found, f"one of {', '.join(averages)}", "--trainer.monitor, or a larger --data.val_fraction")
@@ -239,4 +271,6 @@ def split_lines(splits: Splits) -> list[str]:
             f"  {splits.n_leaks_dropped:,} training texts dropped that are in the test file too; "
             f"{splits.n_test_groups_shared:,} test texts share a group with training"
         )
+    if n := splits.n_overlaps_dropped:
+        lines.append(f"  {n:,} training texts dropped that another data set validates or tests on")
     return lines

@@ -150,13 +150,18 @@ class RunDirectory:
         """Raise InputError unless these splits hold the texts that the run began with.
 
         Args:
-            splits: `Splits.to_dict()` of the texts as they are now.
+            splits: `Annotations.splits_to_dict()` of the texts as they are now.
             names: Splits that matter.
         """
         path = self.path / "splits.json"
         recorded = read_json(path, "name a run directory with its splits.json")
-        for name in names:
-            if recorded.get(name) != splits[name]:
+        ids = {name: (recorded.get(name), splits[name]) for name in names}
+        old, new = (each.get("further", {}) for each in (recorded, splits))
+        for further in dict.fromkeys([*old, *new]):
+            own = {f"{further} {name}": [each.get(further, {}).get(name) for each in (old, new)] for name in names}
+            ids |= {name: (pair[0], pair[1]) for name, pair in own.items()}
+        for name, (before, now) in ids.items():
+            if before != now:
                 raise InputError(
                     f"another {name} split than in {path}",
                     "the texts that the run began with",

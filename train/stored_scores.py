@@ -1,6 +1,5 @@
 """How good is a checkpoint on its test texts, and how sure is that? Its stored predictions tell."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,14 +7,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from audits.stats.paired_bootstrap import Interval, group_weights, weighted_macro_ap, weighted_macro_f1
+from audits.comparison import Predictions, measure
+from audits.stats.paired_bootstrap import group_weights
 from datamodules.annotated_text import UNKNOWN
 from datamodules.errors import InputError
 from datamodules.files import first_line
 from models.calibration import Calibration
-from models.evaluation import evaluate, ranking_scores
+from models.evaluation import evaluate
 
 N_REPLICATES = 1000
+# Metrics that get an interval: averages, and those of each value.
+_AVERAGES = ("f1_macro", "f1_micro", "ap_macro", "top1_accuracy", "f1_top1_macro")
+_PER_LABEL = ("f1", "ap", "f1_top1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,8 @@ class StoredScores:
         positives: Test texts that carry each label, by label.
         known: Test texts of which that is known, by label.
         metrics: By flat name, as `models.evaluation.evaluate` gives them.
-        intervals: 95% percentile intervals over redrawn groups of `f1_macro` and `ap_macro`, where they are defined.
+        intervals: Ends of 95% percentile intervals over redrawn groups by flat name; none of what is undefined, and
+            none at all where there is one group.
     """
 
     n_texts: int
@@ -36,7 +40,7 @@ class StoredScores:
     positives: dict[str, int]
     known: dict[str, int]
     metrics: dict[str, float]
-    intervals: dict[str, Interval]
+    intervals: dict[str, tuple[float, float]]
 
 
 def stored_scores(path: Path, calibration: Calibration) -> StoredScores | None:
@@ -61,31 +65,34 @@ def stored_scores(path: Path, calibration: Calibration) -> StoredScores | None:
     targets = np.stack([column.to_numpy() for column in truth], axis=1)
     groups = table["group_number"].to_numpy()
     metrics = evaluate(logits, targets, calibration, groups)
-    decisions = calibration.decide(calibration.probabilities(logits))
-    scores = ranking_scores(logits.astype(np.float64), calibration.softmax)
-    weights = group_weights(groups, N_REPLICATES, seed=0)
-    redrawn: dict[str, Callable[[], np.ndarray]] = {
-        "f1_macro": lambda: weighted_macro_f1(decisions, targets, weights),
-        "ap_macro": lambda: weighted_macro_ap(scores, targets, weights),
-    }
+    n_groups = len(np.unique(groups))
     return StoredScores(
         n_texts=len(logits),
-        n_groups=len(np.unique(groups)),
+        n_groups=n_groups,
         positives=dict(zip(labels, (targets == 1).sum(axis=0).tolist(), strict=True)),
         known=dict(zip(labels, (targets != UNKNOWN).sum(axis=0).tolist(), strict=True)),
         metrics=metrics,
-        intervals={
-            name: _interval(metrics[name], values())
-            for name, values in redrawn.items()
-            if np.isfinite(metrics.get(name, np.nan))
-        },
+        intervals=_intervals(logits, targets, groups, calibration, metrics) if n_groups > 1 else {},
     )
 
 
-def _interval(estimate: float, drawn: np.ndarray) -> Interval:
-    defined = drawn[~np.isnan(drawn)]
-    low, high = np.percentile(defined, [2.5, 97.5]) if len(defined) else (np.nan, np.nan)
-    return Interval(estimate, float(low), float(high), len(defined))
+def _intervals(
+    logits: np.ndarray, targets: np.ndarray, groups: np.ndarray, calibration: Calibration, metrics: dict[str, float]
+) -> dict[str, tuple[float, float]]:
+    probabilities = calibration.probabilities(logits)
+    run = Predictions(probabilities, calibration.decide(probabilities))
+    wanted = [name for name in _AVERAGES if name in metrics]
+    wanted += [name for name in _PER_LABEL if f"{name}/{calibration.labels[0]}" in metrics]
+    measured = measure([run], targets, group_weights(groups, N_REPLICATES, seed=0), wanted)
+    found = {}
+    for name, values in measured.items():
+        flat = [name] if name in _AVERAGES else [f"{name}/{label}" for label in calibration.labels]
+        for k, own in enumerate(flat):
+            drawn = values.redrawn[0, :, k]
+            if np.isfinite(metrics[own]) and not np.isnan(drawn).all():
+                low, high = np.nanpercentile(drawn, [2.5, 97.5])
+                found[own] = float(low), float(high)
+    return found
 
 
 def _read(path: Path, labels: tuple[str, ...]) -> pa.Table | None:

@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from models.evaluation import is_error
 from models.precision import resolve_precision
 from train.callbacks.audit_on_checkpoint import AuditOnCheckpoint
-from train.callbacks.averaged_weights import AveragedWeights
+from train.callbacks.averaged_weights import EMA_DECAY, AveragedWeights
 from train.callbacks.console import EpochLines
 from train.callbacks.recording_checkpoint_io import RecordingCheckpointIO
 from train.checkpoint_queue import CheckpointQueue
@@ -59,7 +59,8 @@ def build_trainer(
     weights = best_weights(run, prepared.monitor, config.trainer.save_top_k)
     callbacks: list[pl.Callback] = [EpochLines(progress, shown), weights]
     if config.trainer.average_weights == "ema":
-        callbacks.insert(0, AveragedWeights(config.trainer.ema_decay, prepared.device))
+        decay = config.trainer.ema_decay
+        callbacks.insert(0, AveragedWeights(EMA_DECAY if decay is None else decay))
     callbacks += [pruning] if pruning is not None else []
     if config.trainer.save_last:
         # Only at the end of an epoch: the training order can be taken up there exactly, and not in between. That is

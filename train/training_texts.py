@@ -1,5 +1,6 @@
 """Which texts were a run's weights and thresholds fitted on? Digests of them stand in the run directory, no texts."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,13 @@ FILE = "training_texts.parquet"
 _LAYOUT_KEY = b"layout"
 
 
-def training_digests(splits: Splits, view: ViewRequest) -> np.ndarray:
+def training_digests(parts: Sequence[Splits], view: ViewRequest) -> np.ndarray:
     """Digests of the texts of training and validation, and of the part of each that is read: uint64 [n], sorted.
 
+    Those of all data sets: their texts are no new ones to the encoder.
     Validation counts: checkpoint, temperatures and thresholds are fitted on it. Test does not.
     """
-    texts = [text.text for text in (*splits.train, *splits.val)]
+    texts = [text.text for splits in parts for text in (*splits.train, *splits.val)]
     return text_digests([*texts, *("".join(text_parts(text, view)) for text in texts)])
 
 

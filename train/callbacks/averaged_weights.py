@@ -1,79 +1,103 @@
 """Which weights are validated and saved where weights are averaged? The average, wherever no batch is being trained."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-Average = Callable[[Any, Any, Any], None]
+from models.checkpoint_file import AVERAGING
+
+# Decay where none is given.
+EMA_DECAY = 0.99
 
 
-class AveragedWeights(WeightAveraging):
-    """Exponential moving average of the weights, updated after every optimiser step.
+class AveragedWeights(pl.Callback):
+    """Exponential moving average of the weights that are trained, updated after every optimiser step.
 
-    Lightning takes the average out of the model right after validation, before `ModelCheckpoint` saves there, and puts
-    it into files with optimiser state only: files without would hold weights that were never validated. Here it stays
-    in the model until the next batch, so that files, metrics and audits are all of the average, and training goes on
-    from its own weights.
+    From a validation to the next batch the average is in the model, so that metrics, files and audits are all of the
+    average, and training goes on from its own weights. (Lightning's WeightAveraging takes the average out before
+    `ModelCheckpoint` saves. It also averages what is not trained, which for a head on a frozen encoder takes longer
+    than the step, and buffers such as position numbers, which it rounds.)
 
     Args:
-        decay: Weight of the average so far in each update, see `moving_average`.
-        device: Where the average is kept. Lightning would take where the model is before it is moved to train.
+        decay: Weight of the average so far in each update, see `decay_at`.
     """
 
-    def __init__(self, decay: float, device: torch.device) -> None:
-        # Averaging buffers would round integer ones down, such as position numbers.
-        super().__init__(device, use_buffers=False, multi_avg_fn=moving_average(decay))
-        self._is_swapped = False
+    def __init__(self, decay: float) -> None:
+        self._decay = decay
+        self._trained: dict[str, torch.nn.Parameter] = {}
+        # Of the weights that are trained and their average, those that are not in the model.
+        self._hidden: dict[str, torch.Tensor] = {}
+        self._is_shown = False
+        self._n_updates = 0
+        self._last_step = 0
 
-    def _show(self, pl_module: pl.LightningModule, averaged: bool) -> None:
-        """Have the average in the model, or the weights that are trained."""
-        if self._is_swapped != averaged:
-            self._swap_models(pl_module)
-            self._is_swapped = averaged
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin with the weights as they are, or go on from those of a checkpoint."""
+        self._trained = {name: own for name, own in pl_module.named_parameters() if own.requires_grad}
+        self._hidden = {
+            name: self._hidden.get(name, own).detach().to(own.device, copy=True) for name, own in self._trained.items()
+        }
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Train on."""
-        self._show(pl_module, averaged=False)
+        self._show(averaged=False)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Update the average after an optimiser step."""
+        if trainer.global_step > self._last_step:
+            self._last_step = trainer.global_step
+            update = get_ema_multi_avg_fn(decay_at(self._n_updates, self._decay))  # type: ignore[no-untyped-call]
+            update(list(self._hidden.values()), [own.detach() for own in self._trained.values()], None)
+            self._n_updates += 1
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validate the average."""
-        self._show(pl_module, averaged=True)
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the average in the model for what is saved and audited now."""
+        """Validate the average, and save it."""
+        self._show(averaged=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the average at the end of an epoch, also without a validation there."""
-        self._show(pl_module, averaged=True)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave the average in the model."""
-        self._show(pl_module, averaged=True)
+        self._show(averaged=True)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Put the average into `state_dict` and the weights that are trained into `current_model_state`."""
-        super().on_save_checkpoint(trainer, pl_module, checkpoint)
-        if self._is_swapped:
-            shown = checkpoint["current_model_state"]
-            checkpoint["current_model_state"], checkpoint["state_dict"] = checkpoint["state_dict"], shown
+        """Put the average into `state_dict`, and what training goes on from beside it."""
+        trained = self._hidden
+        if not self._is_shown:
+            state = checkpoint["state_dict"]
+            trained = {name: state[name] for name in self._hidden}
+            checkpoint["state_dict"] = state | self._hidden
+        checkpoint[AVERAGING] = {"trained": trained, "n_updates": self._n_updates, "last_step": self._last_step}
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Go on where the file was saved, whose `state_dict` is in the model."""
+        stored = checkpoint[AVERAGING]
+        self._hidden, self._is_shown = stored["trained"], True
+        self._n_updates, self._last_step = stored["n_updates"], stored["last_step"]
+
+    @torch.no_grad()
+    def _show(self, averaged: bool) -> None:
+        """Have the average in the model, or the weights that are trained."""
+        if self._is_shown != averaged:
+            for name, own in self._trained.items():
+                shown = own.clone()
+                own.copy_(self._hidden[name])
+                self._hidden[name].copy_(shown)
+            self._is_shown = averaged
 
 
-def moving_average(decay: float) -> Average:
-    """Return the update average += (1 - d) (weights - average), with d = min(decay, (1 + n) / (10 + n)) at update n.
+def decay_at(n_updates: int, decay: float) -> float:
+    """Return d of the update average += (1 - d) (weights - average): 0 at first, then min(decay, (1 + n) / (10 + n)).
 
     So early on the average follows the weights: with a constant rate, the first steps would weigh most in a run of
-    fewer than about 1 / (1 - decay) steps. Weights that do not move stay exactly as they are.
+    fewer than about 1 / (1 - decay) steps.
+
+    Args:
+        n_updates: n, how many updates there were.
+        decay: Where it ends.
     """
-
-    def update(averaged: Any, current: Any, n_averaged: torch.Tensor) -> None:
-        n = int(n_averaged)
-        step = get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))  # type: ignore[no-untyped-call]
-        step(averaged, current, n_averaged)
-
-    return update
+    return min(decay, (1 + n_updates) / (10 + n_updates)) if n_updates else 0.0

@@ -1,6 +1,5 @@
 """Which weights went into which file? Every write of the trainer passes here, also manual ones."""
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,9 +44,22 @@ class RecordingCheckpointIO(TorchCheckpointIO):
         """
         if storage_options is not None:
             raise TypeError("checkpoints are local files, which take no storage_options")
-        # Into memory first, as Lightning does: torch.save tells a full disk by an error without a reason.
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
-        with writing(Path(path), self._how_to_go_on(), content.tell()), whole_file(Path(path)) as part:
-            part.write_bytes(content.getbuffer())
+        with writing(Path(path), self._how_to_go_on()), whole_file(Path(path)) as part:
+            _save(checkpoint, part)
         self._on_written(self._digest(checkpoint["state_dict"]), int(checkpoint["global_step"]), Path(path))
+
+
+def _save(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write straight to the file: a copy in memory first takes as long again, and as much memory as the model.
+
+    Raises:
+        OSError: Why it failed; torch's own error, which comes of it, does not say.
+    """
+    try:
+        with path.open("wb") as file:
+            torch.save(checkpoint, file)
+    except RuntimeError as error:
+        reason: BaseException | None = error
+        while reason is not None and not isinstance(reason, OSError):
+            reason = reason.__context__
+        raise reason or error from None

@@ -69,7 +69,7 @@ def test_files_tell_how_a_checkpoint_does_on_texts_it_was_not_fitted_on(finished
     assert not passed
     path.unlink()
     assert main(["audit", str(finished)]) == 0
-    assert [own is None for own in passed] == [True]
+    assert [own[""] is None for own in passed] == [True]
     assert f"{path.name} missing: prevalence rows get no band" in capsys.readouterr().err
     assert len(metas(finished)) == 3
     assert sorted(m["held_out"] is None for m in metas(finished)) == [False, False, True]

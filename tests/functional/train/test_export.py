@@ -1,21 +1,32 @@
 """`imprint export` writes a whole folder that tells where it comes from, or nothing and why."""
 
+import csv
 import errno
+import gzip
 import json
 import os
 import re
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import PreTrainedTokenizerFast
 
-import models.export
 import train.export
+from datamodules.annotations import read_annotations
+from datamodules.taxonomy import load_taxonomy
 from experiments.cli import main
 from models.calibration import Calibration
+from models.checkpoint_file import AVERAGING
+from models.digest import weights_digest
 from models.export_check import Comparison
+from models.modeling_imprint import ImprintForSequenceClassification
 from train.export import run_facts
 from train.ledger import Ledger
 from train.run_directory import RunDirectory
@@ -33,7 +44,10 @@ def run(tiny_encoder, tiny_root, tmp_path_factory) -> Path:
         "audit.datasets": "[hh-rlhf]",
         "audit.max_length": 64,
         "audit.noise_floor": "false",
+        "audit.precision": "float32",
         "trainer.max_epochs": 2,
+        "trainer.average_weights": "ema",
+        "trainer.ema_decay": 0.5,
         "trainer.precision": "float32",
         "track.wandb": "disabled",
         "run.root": root / "runs",
@@ -96,17 +110,27 @@ def test_the_card_tells_where_everything_comes_from(run, best, export, tmp_path,
     told = [
         f"`{run.name}`",
         f"`{weights}`",
-        f"macro-F1: {tested['test/f1_macro']:.3f} (95% interval ",
+        f"macro-F1: {tested['test/f1_macro']:.3f} (",
         "On 40 test texts in 10 groups",
-        "not error-corrected",
-        "valueeval, version 1",
+        "its decisions with its errors",
+        "Taxonomy `valueeval`, version 1",
+        "view `exchange-head-64`",
+        "* valueeval (arguments-validation.tsv, labels-validation.tsv): 40 annotated texts for test",
+        "licence of these texts: CC BY 4.0",
         f"transformers {environment['packages']['transformers']}",
         *(f"{name}, sha256 `{digest}`" for name, digest in files.items()),
         environment["data"]["audited"]["hh-rlhf"]["digest"],
-        "# license:",
     ]
     assert [text for text in told if text not in card] == []
     assert len(re.findall(r"(?m)^\| hedonism \|", card)) == 2
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert head["datasets"] == ["valueeval"]
+    assert head["metrics"] == ["f1", "average_precision", "ece"]
+    (result,) = head["model-index"][0]["results"]
+    assert result["metrics"][0] == {"type": "f1", "name": "macro-F1", "value": round(tested["test/f1_macro"], 4)}
+    # No text that it was trained, tested or audited on.
+    for text in [*_column(tiny_root / "valueeval" / "arguments-training.tsv", "Premise"), *_responses(tiny_root)]:
+        assert text not in card
     config = json.loads((out / "config.json").read_text())
     labels = json.loads((out / "thresholds.json").read_text())["labels"]
     assert config["thresholds"] == {name: own["threshold"] for name, own in labels.items()}
@@ -120,12 +144,69 @@ def test_the_card_tells_where_everything_comes_from(run, best, export, tmp_path,
     assert len(modes) == 1  # none is private
 
 
+def _column(path, name):
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row[name] for row in csv.DictReader(file, delimiter="\t")]
+
+
+def _responses(root):
+    with gzip.open(root / "hh-rlhf" / "harmless-base" / "test.jsonl.gz", "rt", encoding="utf-8") as file:
+        return [json.loads(line)["chosen"].split("Assistant: ")[-1] for line in file]
+
+
+def test_the_run_directory_gives_its_best_checkpoint_which_predicts_what_the_run_did(
+    run, best, export, tmp_path, tiny_root
+):
+    code, said = export(run)
+    assert code == 0
+    assert f"written of {best}" in said
+    out = tmp_path / "out"
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(out)
+    model = ImprintForSequenceClassification.from_pretrained(out)
+    (tested,) = (run / "predictions").glob("*-test.parquet")
+    stored = pq.read_table(tested).to_pylist()
+    texts = {text.text_id: text.text for text in _test_texts(tiny_root)}
+    with torch.no_grad():
+        batch = tokenizer([texts[row["text_id"]] for row in stored], truncation=True, padding=True, return_tensors="pt")
+        found = model(**batch).logits.sigmoid()
+    labels = list(model.config.id2label.values())
+    np.testing.assert_allclose(found, [[row[label] for label in labels] for row in stored], rtol=0, atol=1e-6)
+    decided = found.numpy() >= [model.config.thresholds[label] for label in labels]
+    np.testing.assert_array_equal(decided, [[row[f"{label}_on"] for label in labels] for row in stored])
+
+
+def _test_texts(root):
+    return read_annotations("valueeval", None, root, load_taxonomy("valueeval")).test_texts
+
+
+def test_a_run_without_an_audit_says_so(run, export, tmp_path):
+    copy = tmp_path / "copy" / run.name
+    shutil.copytree(run, copy)
+    lines = (copy / "ledger.jsonl").read_text().splitlines(keepends=True)
+    (copy / "ledger.jsonl").write_text("".join(line for line in lines if '"seen"' in line))
+    code, said = export(copy)
+    assert code == 0
+    assert "no finished audit of this checkpoint" in said
+    assert "None: no audit of it was at hand." in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_last_checkpoint_is_exported_as_it_scores_not_as_training_goes_on(run, export, tmp_path):
+    last = run / "checkpoints" / "last.ckpt"
+    assert export(last)[0] == 0
+    exported = load_file(tmp_path / "out" / "model.safetensors")["head.bias"]
+    content = torch.load(last, weights_only=True)
+    path = run / "thresholds" / f"{weights_digest(content['state_dict'])[:8]}.json"
+    temperatures = [own["temperature"] for own in json.loads(path.read_text())["labels"].values()]
+    torch.testing.assert_close(exported * torch.tensor(temperatures), content["state_dict"]["head.bias"])
+    assert not torch.allclose(content[AVERAGING]["trained"]["head.bias"], content["state_dict"]["head.bias"])
+
+
 def test_a_checkpoint_that_was_not_tested_says_so(run, best, export, tmp_path):
     other = next(path for path in (run / "checkpoints").glob("e*.ckpt") if path != best)
     assert export(other)[0] == 0
     card = (tmp_path / "out" / "README.md").read_text()
     assert "No test metrics: this checkpoint was not the one that its run tested." in card
-    assert "not error-corrected" in card
+    assert "Share of the chosen and of the rejected responses" in card
 
 
 def test_every_checkpoint_has_its_own_audit(run):
@@ -182,6 +263,7 @@ def test_bad_input_leaves_nothing_behind(run, best, refused, tmp_path):
     torch.save(reward, tmp_path / "reward.ckpt")
     assert "a checkpoint of a reward model" in refused(tmp_path / "reward.ckpt")
     assert "no file at" in refused(tmp_path / "none.ckpt")
+    assert "name a run directory" in refused(tmp_path)
     assert "name a run directory" in refused(best, f"--run={tmp_path}")
     other = tmp_path / "other"
     shutil.copytree(run, other)
@@ -192,7 +274,7 @@ def test_bad_input_leaves_nothing_behind(run, best, refused, tmp_path):
     assert "no thresholds of checkpoint" in refused(other / "checkpoints" / best.name)
 
 
-@pytest.mark.parametrize("place", ["weights", "head", "card"])
+@pytest.mark.parametrize("place", ["weights", "card"])
 def test_a_full_disk_leaves_nothing_behind(best, refused, monkeypatch, place):
     reason = os.strerror(errno.ENOSPC)
 
@@ -205,8 +287,6 @@ def test_a_full_disk_leaves_nothing_behind(best, refused, monkeypatch, place):
     match place:
         case "weights":
             monkeypatch.setattr("transformers.modeling_utils.safe_save_file", full_as_safetensors_says)
-        case "head":
-            monkeypatch.setattr(models.export, "save_file", full_as_safetensors_says)
         case "card":
             monkeypatch.setattr(train.export, "write_text", full)
     assert re.search(r"out, where writing failed \(No space left on device; [\d,]+ MB free\)", refused(best))

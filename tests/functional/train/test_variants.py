@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from experiments.cli import main
+from models.checkpoint_file import AVERAGING
 from models.classifier import ValueClassifier, load_classifier
 from models.digest import weights_digest
 
@@ -27,6 +28,11 @@ LORA = ("--model.encoder_training=lora", "--model.lora_rank=2", "--model.head=ml
 
 def state_of(path, name="state_dict"):
     return torch.load(path, weights_only=True)[name]
+
+
+def trained_weights(path):
+    """Weights that training goes on from, where those of the file are their average."""
+    return state_of(path, AVERAGING)["trained"]
 
 
 def digests(run):
@@ -77,7 +83,7 @@ def test_a_resumed_run_ends_as_the_unbroken_one(tiny_run, only_run, tmp_path, va
     assert len(set(digests(broken).values())) >= 4
     assert validations(broken) == validations(unbroken)
     if "--trainer.average_weights=ema" in variant:
-        trained = [state_of(run / "checkpoints" / "last.ckpt", "current_model_state") for run in (broken, unbroken)]
+        trained = [trained_weights(run / "checkpoints" / "last.ckpt") for run in (broken, unbroken)]
         assert weights_digest(trained[0]) == weights_digest(trained[1])
 
 
@@ -111,10 +117,8 @@ def test_adapters_take_their_settings_from_the_flags(tiny_run, only_run, capsys)
     for flag, text in (
         ("--model.lora_targets=[layers.query]", "pattern 'layers.query', which is the end of no linear layer's name"),
         ("--model.lora_rank=0", "model.lora_rank 0"),
-        ("--model.lora_alpha=0", "model.lora_alpha 0"),
-        ("--model.lora_dropout=1", "model.lora_dropout 1"),
-        ("--model.head_width=0", "model.head_width 0"),
-        ("--trainer.ema_decay=1", "trainer.ema_decay 1"),
+        ("--model.head_width=8", "model.head_width 8 with head linear, where it does nothing"),
+        ("--trainer.ema_decay=0.9", "trainer.ema_decay 0.9 with average_weights none, where it does nothing"),
     ):
         assert tiny_run(*FAST, *NO_AUDIT, *lora, flag) == 2
         assert text in capsys.readouterr().err
@@ -122,17 +126,15 @@ def test_adapters_take_their_settings_from_the_flags(tiny_run, only_run, capsys)
 
 
 def test_every_file_and_every_metric_is_of_the_average(tiny_run, only_run, counts, entries, monkeypatch, capsys):
-    """The loss that validation logged at a step is that of the weights in the file of that step."""
+    """What validation logs at a step is of the weights in the file of that step."""
     logged = {}
-    loss = ValueClassifier._loss
+    log = ValueClassifier.log_validation
 
-    def noted(self, logits, targets):
-        value = loss(self, logits, targets)
-        if not self.training and not torch.is_grad_enabled():
-            logged[self.trainer.global_step] = (weights_digest(self.state_dict()), float(value))
-        return value
+    def noted(self, metrics):
+        logged[self.trainer.global_step] = (weights_digest(self.state_dict()), metrics["loss"])
+        log(self, metrics)
 
-    monkeypatch.setattr(ValueClassifier, "_loss", noted)
+    monkeypatch.setattr(ValueClassifier, "log_validation", noted)
     assert tiny_run(*FAST, *EMA, "--trainer.max_epochs=2", "--trainer.val_check_interval=0.5") == 0
     run = only_run()
     seen = {entry["step"]: entry["weights"] for entry in entries(run, "seen")}
@@ -145,8 +147,8 @@ def test_every_file_and_every_metric_is_of_the_average(tiny_run, only_run, count
     # What is audited is in memory already.
     captured = capsys.readouterr()
     assert "read from its file" not in captured.out + captured.err
-    trained = state_of(run / "checkpoints" / "last.ckpt", "current_model_state")
-    assert weights_digest(trained) not in seen.values()
+    last = run / "checkpoints" / "last.ckpt"
+    assert weights_digest(state_of(last) | trained_weights(last)) not in seen.values()
 
 
 def test_averaging_acts_on_files_and_leaves_training_alone(tiny_run, only_run, tmp_path):
@@ -154,42 +156,37 @@ def test_averaging_acts_on_files_and_leaves_training_alone(tiny_run, only_run, t
         assert tiny_run(*FAST, *NO_AUDIT, *flags, "--trainer.max_epochs=2") == 0
         only_run().rename(tmp_path / name)
     last = {name: tmp_path / name / "checkpoints" / "last.ckpt" for name in ("plain", "average")}
-    assert weights_digest(state_of(last["average"], "current_model_state")) == weights_digest(state_of(last["plain"]))
+    trained = state_of(last["average"]) | trained_weights(last["average"])
+    assert weights_digest(trained) == weights_digest(state_of(last["plain"]))
     assert weights_digest(state_of(last["average"])) != weights_digest(state_of(last["plain"]))
 
 
-@pytest.mark.parametrize("first", [(), EMA])
-def test_averaging_neither_begins_nor_ends_in_the_middle_of_a_run(tiny_run, only_run, capsys, first):
-    assert tiny_run(*FAST, *NO_AUDIT, *first, "--trainer.max_epochs=1") == 0
+OTHERS = {
+    "--trainer.average_weights=ema": "trainer.average_weights ema for a run that kept no average",
+    "--trainer.average_weights=none": "trainer.average_weights none for a run that kept a moving average",
+    "--model.head=mlp": "a changed head ('linear' in the checkpoint, 'mlp' now)",
+    "--model.encoder_training=frozen": "a changed encoder_training ('full' in the checkpoint, 'frozen' now)",
+}
+
+
+@pytest.mark.parametrize("averages", [False, True])
+def test_what_a_run_began_with_stays(tiny_run, only_run, capsys, averages):
+    assert tiny_run(*FAST, *NO_AUDIT, *EMA[:averages], "--trainer.max_epochs=1") == 0
     run = only_run()
     before = (run / "config.yaml").read_bytes()
-    other = "none" if first else "ema"
-    again = ["fit", "--resume", str(run), "--trainer.max_epochs=2", f"--trainer.average_weights={other}"]
-    assert main(again) == 2
-    assert f"trainer.average_weights {other} for a run that kept {'a moving' if first else 'no'} average" in (
-        capsys.readouterr().err
-    )
-    assert (run / "config.yaml").read_bytes() == before
+    for flag, text in OTHERS.items():
+        if ("ema" in flag) == averages and "average" in flag:
+            continue
+        assert main(["fit", "--resume", str(run), "--trainer.max_epochs=2", flag]) == 2
+        assert text in capsys.readouterr().err
+        assert (run / "config.yaml").read_bytes() == before
 
 
-@pytest.mark.parametrize("gone", ["head", "head_width", "encoder_training", "lora"])
-def test_a_run_of_before_there_was_a_choice_is_resumed(tiny_run, only_run, gone):
+def test_a_run_of_before_there_was_a_choice_is_resumed(tiny_run, only_run):
     assert tiny_run(*FAST, *NO_AUDIT, "--trainer.max_epochs=1") == 0
     path = only_run() / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
-    del content["hyper_parameters"][gone]
+    for name in ("head", "head_width", "encoder_training", "lora"):
+        del content["hyper_parameters"][name]
     torch.save(content, path)
     assert main(["fit", "--resume", str(only_run()), "--trainer.max_epochs=2"]) == 0
-
-
-@pytest.mark.parametrize(
-    ("flag", "text"),
-    [
-        ("--model.head=mlp", "a changed head ('linear' in the checkpoint, 'mlp' now)"),
-        ("--model.encoder_training=frozen", "a changed encoder_training ('full' in the checkpoint, 'frozen' now)"),
-    ],
-)
-def test_the_architecture_of_a_run_stays(tiny_run, only_run, capsys, flag, text):
-    assert tiny_run(*FAST, *NO_AUDIT, "--trainer.max_epochs=1") == 0
-    assert main(["fit", "--resume", str(only_run()), "--trainer.max_epochs=2", flag]) == 2
-    assert text in capsys.readouterr().err

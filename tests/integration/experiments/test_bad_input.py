@@ -122,7 +122,7 @@ def test_a_forgotten_data_root_names_the_setting(tiny_encoder, tmp_path, monkeyp
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("verb", ["fitt", "--version", "tune"])
+@pytest.mark.parametrize("verb", ["fitt", "--version", "tunes"])
 def test_an_unknown_verb_lists_the_verbs(verb, capsys):
     fails(capsys, main([verb]), f"one of {', '.join(VERBS)}")
 

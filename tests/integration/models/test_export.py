@@ -35,7 +35,6 @@ from transformers import (
 )
 
 from datamodules.errors import InputError
-from datamodules.files import write_json
 from datamodules.taxonomy import load_taxonomy
 from datamodules.views import ViewRequest
 from models.calibration import Calibration
@@ -44,7 +43,7 @@ from models.encoder import load_pretrained
 from models.export import write_model
 from models.export_check import compare_with_export
 from models.inference import score_tokens
-from train.export import thresholds_content
+from models.modeling_imprint import ImprintForSequenceClassification
 from train.usage_card import usage_section
 
 ARCHITECTURES = ("bert", "roberta", "deberta-v3", "modernbert")
@@ -80,15 +79,14 @@ import warnings
 warnings.simplefilter("error")
 for folder, texts in json.load(open(sys.argv[2])):
     card = open(f"{folder}/README.md", encoding="utf-8").read()
-    *ways, rule = re.findall(r"```python\\n(.*?)```", card, flags=re.DOTALL)
-    results = []
-    for way in ways:
-        names = {}
-        for code in (way, rule):
-            code = re.sub(r'folder = "path/to/this/folder"', lambda _: f"folder = {folder!r}", code)
-            exec(re.sub(r"(?m)^texts = .*$", lambda _: f"texts = {texts!r}", code), names)
-        results.append([names["probabilities"].double().tolist(), names["decisions"].tolist()])
-    json.dump(results, open(f"{folder}/results.json", "w"))
+    names = {}
+    for code in re.findall(r"```python\\n(.*?)```", card, flags=re.DOTALL):
+        code = re.sub(r'(?m)^folder = "path/to/this/folder".*$', lambda _: f"folder = {folder!r}", code)
+        exec(re.sub(r"(?m)^texts = .*$", lambda _: f"texts = {texts!r}", code), names)
+    by_name = [{own["label"]: own["score"] for own in row} for row in names["score"](texts, truncation=True)]
+    found = {"probabilities": names["probabilities"].double().tolist(), "decisions": names["decisions"].tolist()}
+    found["by_name"] = [[row[label] for label in names["labels"]] for row in by_name]
+    json.dump(found, open(f"{folder}/results.json", "w"))
 """
 
 
@@ -133,7 +131,7 @@ def classifier(encoder, pooling="mean", head="linear", truncation="head", taxono
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.startswith(("head.", "pooling.")):
-                parameter.copy_(torch.randn_like(parameter))
+                parameter.copy_(0.4 * torch.randn_like(parameter))
             elif "lora_B" in name:  # 0 before training
                 parameter.copy_(0.1 * torch.randn_like(parameter))
     return model
@@ -163,15 +161,15 @@ def calibrated(model, texts):
 def exported(model, calibration, folder):
     """Write a folder with the part of its card that tells how to use it."""
     folder.mkdir()
-    written = write_model(model, calibration, {}, folder)
-    write_json(folder / "thresholds.json", thresholds_content("0" * 64, calibration))
+    thresholds = dict(zip(calibration.labels, calibration.thresholds, strict=True))
+    written = write_model(model, calibration, {"thresholds": thresholds}, folder)
     compared = compare_with_export(model, calibration, folder)
-    (folder / "README.md").write_text(usage_section(model, written, compared))
+    (folder / "README.md").write_text(usage_section(model, written))
     return written, compared
 
 
 def run_cards(folders, texts, tmp_path):
-    """Follow the cards of some folders; per folder a list of (probabilities, decisions), one for each way."""
+    """Follow the cards of some folders; per folder probabilities, decisions and what a pipeline gave."""
     jobs, home = tmp_path / "jobs.json", tmp_path / "home"
     jobs.write_text(json.dumps([(str(folder), texts) for folder in folders]))
     environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
@@ -182,10 +180,18 @@ def run_cards(folders, texts, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "newly initialized" not in done.stderr, done.stderr
     assert "UNEXPECTED" not in done.stderr, done.stderr
-    return [
-        [tuple(map(np.array, result)) for result in json.loads((folder / "results.json").read_text())]
-        for folder in folders
-    ]
+    found = [json.loads((folder / "results.json").read_text()) for folder in folders]
+    return [{name: np.array(values) for name, values in own.items()} for own in found]
+
+
+def check_results(found, model, texts, calibration, name=""):
+    """Compare what came of a card with the classifier's own."""
+    probabilities, decisions = scored(model, texts, calibration)
+    np.testing.assert_allclose(found["probabilities"], probabilities, rtol=0, atol=1e-6, err_msg=name)
+    # A pipeline reads one text at a time, which rounds otherwise than a batch does.
+    alone = np.vstack([scored(model, [text], calibration)[0] for text in texts])
+    np.testing.assert_allclose(found["by_name"], alone, rtol=0, atol=1e-6, err_msg=name)
+    np.testing.assert_array_equal(found["decisions"], decisions, err_msg=name)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(kind[:3]))
@@ -193,7 +199,7 @@ def test_transformers_finds_the_same_probabilities(encoders, tmp_path, kind):
     architecture, pooling, head, stock = kind
     model = classifier(encoders[architecture], pooling, head)
     written, compared = exported(model, calibrated(model, TEXTS), tmp_path / "out")
-    assert written.stock_class == stock
+    assert written == stock
     assert (tmp_path / "out" / "modeling_imprint.py").is_file() == (stock is None)
     assert compared.other_tokens is None
     assert compared.difference < 1e-6
@@ -207,6 +213,7 @@ def test_cards_tell_all_that_is_needed_without_this_project(encoders, tmp_path):
     for architecture in ARCHITECTURES:
         options = {"encoder_training": "lora", "lora": lora}
         models[f"{architecture}-lora"] = classifier(encoders[architecture], **options)
+    models["minilm"] = classifier(load_pretrained("minilm"), taxonomy="valueeval")
     models["tail"] = classifier(encoders["bert"], truncation="tail")
     models["softmax"] = classifier(encoders["bert"], taxonomy="valueeval", loss="softmax")
     models["softmax-stock"] = classifier(encoders["deberta-v3"], "cls", taxonomy="valueeval", loss="softmax")
@@ -215,32 +222,11 @@ def test_cards_tell_all_that_is_needed_without_this_project(encoders, tmp_path):
     for folder in folders:
         exported(models[folder.name], calibrations[folder.name], folder)
     found = run_cards(folders, TEXTS, tmp_path)
-    n_ways = set()
     for folder, results in zip(folders, found, strict=True):
-        probabilities, decisions = scored(models[folder.name], TEXTS, calibrations[folder.name])
-        n_ways.add(len(results))
+        _, decisions = scored(models[folder.name], TEXTS, calibrations[folder.name])
         assert decisions.any(), folder.name
         assert not decisions.all(), folder.name
-        for theirs, their_decisions in results:
-            np.testing.assert_allclose(theirs, probabilities, rtol=0, atol=1e-6, err_msg=folder.name)
-            np.testing.assert_array_equal(their_decisions, decisions, err_msg=folder.name)
-    assert n_ways == {1, 2}
-
-
-@pytest.mark.slow
-def test_minilm_gives_the_same_probabilities_without_this_project(tmp_path):
-    model = classifier(load_pretrained("minilm"), truncation="head", taxonomy="valueeval")
-    with torch.no_grad():
-        model.head.weight.div_(10)
-    texts = ["", *(value.definition for value in model.taxonomy.values), "Is it fair, or is it only the law? " * 40]
-    calibration = calibrated(model, texts)
-    _, compared = exported(model, calibration, tmp_path / "out")
-    assert compared.difference < 1e-6
-    (results,) = run_cards([tmp_path / "out"], texts, tmp_path)
-    probabilities, decisions = scored(model, texts, calibration)
-    for theirs, their_decisions in results:
-        np.testing.assert_allclose(theirs, probabilities, rtol=0, atol=1e-6)
-        np.testing.assert_array_equal(their_decisions, decisions)
+        check_results(results, models[folder.name], TEXTS, calibrations[folder.name], folder.name)
 
 
 def byte_level(texts):
@@ -278,9 +264,7 @@ def test_tokenizers_of_other_kinds_are_read_back_as_they_were(tmp_path, architec
     _, compared = exported(model, calibrated(model, TEXTS), tmp_path / "out")
     assert compared.difference < 1e-6
     expected = model.tokeniser.encode([("", text) for text in texts], 40).ids
-    for folder in (tmp_path / "out", tmp_path / "out" / "encoder"):
-        assert PreTrainedTokenizerFast.from_pretrained(folder)(texts, truncation=True)["input_ids"] == expected
-    assert AutoTokenizer.from_pretrained(tmp_path / "out" / "encoder")(texts, truncation=True)["input_ids"] == expected
+    assert PreTrainedTokenizerFast.from_pretrained(tmp_path / "out")(texts, truncation=True)["input_ids"] == expected
 
 
 def test_a_stock_folder_holds_no_code_and_one_with_code_is_refused_without_trust(encoders, tmp_path):
@@ -294,14 +278,38 @@ def test_a_stock_folder_holds_no_code_and_one_with_code_is_refused_without_trust
     assert list(config.id2label.values()) == list(model.labels)
     assert config.label2id == {label: k for k, label in enumerate(model.labels)}
     assert config.problem_type == "multi_label_classification"
-    assert sorted(path.name for path in (tmp_path / "stock").iterdir()) == [
-        "README.md",
-        "config.json",
-        "model.safetensors",
-        "thresholds.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    ]
+    files = ["README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+    assert sorted(path.name for path in (tmp_path / "stock").iterdir()) == files
+    code = sorted(path.name for path in (tmp_path / "code").iterdir())
+    assert code == sorted([*files, "modeling_imprint.py"])
+
+
+def test_half_precision_and_another_attention_reach_the_encoder(encoders, tmp_path):
+    model = classifier(encoders["bert"], head="mlp")
+    calibration = calibrated(model, TEXTS)
+    exported(model, calibration, tmp_path / "out")
+    expected, _ = scored(model, TEXTS, calibration)
+    batch = PreTrainedTokenizerFast.from_pretrained(tmp_path / "out")(
+        TEXTS, truncation=True, padding=True, return_tensors="pt"
+    )
+    for options, tolerance in (({"attn_implementation": "eager"}, 1e-6), ({"dtype": torch.bfloat16}, 0.2)):
+        loaded = ImprintForSequenceClassification.from_pretrained(tmp_path / "out", **options)
+        with torch.no_grad():
+            found = loaded(**batch, labels=torch.ones(len(TEXTS), len(model.labels)))
+        np.testing.assert_allclose(found.logits.sigmoid(), expected, rtol=0, atol=tolerance)
+        assert found.loss > 0
+    assert {loaded.backbone.dtype, loaded.head[0].weight.dtype} == {torch.bfloat16, torch.float32}
+    eager = ImprintForSequenceClassification.from_pretrained(tmp_path / "out", attn_implementation="eager")
+    assert eager.backbone.config._attn_implementation == "eager"
+
+
+def test_a_loaded_folder_that_is_saved_again_is_the_same(encoders, tmp_path):
+    model = classifier(encoders["roberta"], "attention")
+    calibration = calibrated(model, TEXTS)
+    exported(model, calibration, tmp_path / "out")
+    ImprintForSequenceClassification.from_pretrained(tmp_path / "out").save_pretrained(tmp_path / "again")
+    for name in ("config.json", "model.safetensors", "modeling_imprint.py"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes(), name
 
 
 def test_a_pipeline_gives_calibrated_probabilities_by_name(encoders, tmp_path):
@@ -334,11 +342,21 @@ def test_long_texts_in_two_parts_cannot_be_exported(encoders, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_of_several_taxonomies_the_main_one_is_exported(encoders, tmp_path):
+    further = {"taxonomy": load_taxonomy("value-imprint").to_dict(), "loss": "bce"}
+    model = classifier(encoders["bert"], further=[further | {"class_weights": None, "loss_settings": None}])
+    blank = Calibration(model.labels, (2.0,) * 20, (0.5,) * 20, True, True, False)
+    _, compared = exported(model, blank, tmp_path / "out")
+    assert compared.difference < 1e-6
+    loaded = ImprintForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert list(loaded.config.id2label.values()) == list(load_taxonomy("schwartz").labels)
+
+
 def test_a_wide_hidden_layer_needs_code(encoders, tmp_path):
     torch.manual_seed(1)
     view, taxonomy = ViewRequest("dialogue", "head", 40), load_taxonomy("schwartz")
     options = {"pooling": "cls", "head": "mlp", "head_width": 17}
     model = ValueClassifier.from_pretrained(encoders["deberta-v3"], taxonomy, view, **options).eval()
     written, compared = exported(model, calibrated(model, TEXTS), tmp_path / "out")
-    assert written.stock_class is None
+    assert written is None
     assert compared.difference < 1e-6

@@ -55,6 +55,74 @@ def test_longer_than_the_encoder_reads_is_an_input_error(tokeniser):
         tokeniser.encode([("", "a")], 513)
 
 
+CLS, SEP, A = 101, 102, 1037
+LETTERS = "a b c d e f g h i j k l m n o p q r s t"
+
+
+@pytest.fixture(scope="module")
+def windowed(minilm):
+    return minilm.tokeniser(window=8)
+
+
+def letters(first, last):
+    """Ids of some letters: those of MiniLM's stand behind one another."""
+    return [A + i for i in range(first, last)]
+
+
+@pytest.mark.parametrize(
+    ("n", "max_length", "truncation", "expected", "is_cut"),
+    [
+        # All in one window, as without windows.
+        (6, 24, "head", [CLS, *letters(0, 6), SEP], False),
+        # One more begins a window of its own.
+        (7, 24, "head", [CLS, *letters(0, 6), SEP, CLS, *letters(6, 7), SEP], False),
+        (12, 24, "head", [CLS, *letters(0, 6), SEP, CLS, *letters(6, 12), SEP], False),
+        # What is more than all windows together hold is cut, before windows are made.
+        (14, 16, "head", [CLS, *letters(0, 6), SEP, CLS, *letters(6, 12), SEP], True),
+        (14, 16, "tail", [CLS, *letters(2, 8), SEP, CLS, *letters(8, 14), SEP], True),
+        (14, 16, "head_tail", [CLS, *letters(0, 6), SEP, CLS, *letters(8, 14), SEP], True),
+        # The last window may be a short one, but it is none without a token of the text.
+        (14, 19, "head", [CLS, *letters(0, 6), SEP, CLS, *letters(6, 12), SEP, CLS, *letters(12, 13), SEP], True),
+        (14, 18, "head", [CLS, *letters(0, 6), SEP, CLS, *letters(6, 12), SEP], True),
+    ],
+)
+def test_a_long_text_is_laid_out_in_windows(windowed, n, max_length, truncation, expected, is_cut):
+    result = windowed.encode([("", LETTERS[: 2 * n - 1])], max_length, truncation)
+    assert result.ids == [expected]
+    assert result.truncated.tolist() == [is_cut]
+
+
+def test_the_context_is_cut_before_windows_are_made(windowed):
+    (ids,) = windowed.encode([("a b c d e f ", "g h i j k l m n")], 16).ids
+    assert ids == [CLS, *letters(0, 4), *letters(6, 8), SEP, CLS, *letters(8, 14), SEP]
+
+
+def test_a_window_that_holds_a_text_changes_no_token(minilm, tokeniser):
+    texts = [("", LETTERS[: 2 * n - 1]) for n in range(1, 21)]
+    windowed = minilm.tokeniser(window=22)
+    assert windowed.encode(texts, 64).ids == tokeniser.encode(texts, 64).ids
+    assert windowed.encode(texts, 12).ids == tokeniser.encode(texts, 12).ids
+
+
+def test_windows_reach_beyond_what_the_encoder_reads_at_once(minilm):
+    windowed = minilm.tokeniser(window=512)
+    (ids,) = windowed.encode([("", "a " * 3000)], 1200).ids
+    assert len(ids) == 1200
+    assert [i for i, token in enumerate(ids) if token == CLS] == [0, 512, 1024]
+
+
+def test_another_window_is_another_digest(minilm, tokeniser):
+    digests = {minilm.tokeniser(window=window).digest for window in (None, 8, 16)}
+    assert len(digests) == 3
+    assert tokeniser.digest in digests
+
+
+@pytest.mark.parametrize("window", [-1, 0, 7, 513])
+def test_a_window_that_the_encoder_cannot_read_is_an_input_error(minilm, window):
+    with pytest.raises(InputError, match=f"windows of {window} tokens, but the encoder reads 512"):
+        minilm.tokeniser(window)
+
+
 def test_it_is_rebuilt_from_its_json(tokeniser, minilm):
     from datamodules.tokenise import Tokeniser
 

@@ -22,7 +22,7 @@ def made_run(tmp_path):
         config = config_to_dict(Config())
         for setting, value in {"run.experiment": name.split("-")[0], **settings}.items():
             section, field = setting.split(".")
-            config[section][field] = value
+            config.setdefault(section, {})[field] = value
         (path / "config.yaml").write_text(yaml.safe_dump(config))
         (path / "env.json").write_text(json.dumps({"format": 1, "parent": None, "device": "cpu"}))
         targets, probabilities = np.asarray(targets), np.asarray(probabilities, dtype=float)

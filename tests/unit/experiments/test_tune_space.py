@@ -1,9 +1,20 @@
 """What may be searched, and what of it a plan draws."""
 
+from dataclasses import fields
+
 import pytest
 
 from datamodules.errors import InputError
-from experiments.tune_space import StudyConfig, TuneConfig, read_space, some_settings, with_settings
+from experiments.tune_space import (
+    NOT_SEARCHED,
+    SEARCHED_DATA,
+    SEARCHED_SECTIONS,
+    StudyConfig,
+    TuneConfig,
+    read_space,
+    some_settings,
+    with_settings,
+)
 from train.config import Config
 
 
@@ -77,6 +88,43 @@ def test_an_impossible_entry_is_told_with_its_mending(entries, found, fix):
         read_space(StudyConfig(tune=TuneConfig(space=entries)))
     assert found in error.value.found
     assert fix in error.value.fix
+
+
+@pytest.mark.parametrize("section", SEARCHED_SECTIONS)
+def test_every_setting_can_be_searched_but_those_that_trials_must_share(section):
+    defaults, whole = Config(), getattr(Config(), section)
+    accepted, refused = set(), []
+    for setting in (each.name for each in fields(whole)):
+        name, own = f"{section}.{setting}", getattr(whole, setting)
+        if isinstance(own, list):
+            continue
+        try:
+            space = read_space(StudyConfig(tune=TuneConfig(space={name: {"choices": [own]}})))
+        except InputError as error:
+            refused.append(error.found)
+        else:
+            accepted.add(setting)
+            assert with_settings(defaults, some_settings(defaults, space)) == defaults
+    assert all("could not be compared" in found or "the same for all trials" in found for found in refused)
+    if section == "data":
+        assert accepted == set(SEARCHED_DATA)
+    else:
+        kept = {name.partition(".")[2] for name in NOT_SEARCHED if name.startswith(section)}
+        lists = {each.name for each in fields(whole) if isinstance(getattr(whole, each.name), list)}
+        assert accepted == {each.name for each in fields(whole)} - kept - lists
+
+
+def test_a_setting_that_acts_under_one_choice_only_is_searched_with_that_choice():
+    smoothing = {"model.label_smoothing": {"low": 0.01, "high": 0.3}}
+    for space in (
+        {**smoothing},
+        {**smoothing, "model.loss": {"choices": ["an-ls", "bce"]}},
+        {"model.loss": {"choices": ["bce", "an-ls"]}, **smoothing, "optim.lr_head": {"low": 0.1, "high": 0.2}},
+    ):
+        with pytest.raises(InputError, match=r"label_smoothing 0\.01.*loss bce, where it does nothing.*loss an-ls"):
+            read_space(StudyConfig(tune=TuneConfig(space=space)))
+    space = {**smoothing, "model.loss": {"choices": ["an-ls"]}}
+    assert read_space(StudyConfig(tune=TuneConfig(space=space))).to_dict() == space
 
 
 def test_a_plan_is_drawn_by_its_seed_alone_and_grows_at_its_end():

@@ -103,3 +103,43 @@ def test_a_seed_that_occurs_twice_is_told(run):
     with pytest.raises(InputError, match=r"seed 0 in .*a and in .*b.*--groups none"):
         grouped(runs)
     assert [variant.name for variant in grouped(runs, by_seed=False)] == ["a", "b"]
+
+
+def ensemble(seeds, checkpoint="best", **settings):
+    """Settings of an ensemble of the best checkpoints of runs with these seeds."""
+    members = [
+        {"run": f"/runs/{k}", "weights": f"w{k}", "step": 3, "settings": {"run.seed": k, **settings}} for k in seeds
+    ]
+    name = {"run.experiment": "x-ensemble", "run.seed": min(seeds)}
+    return {**name, "ensemble.members": members, "ensemble.checkpoint": checkpoint}
+
+
+def test_ensembles_are_variants_of_their_own_and_those_of_other_seeds_repeats(run):
+    plain = run("x0", **{"run.experiment": "x"})
+    one, two = run("e0", **ensemble([0, 1, 2])), run("e3", **ensemble([5, 3, 4]))
+    pair, last = run("e6", **ensemble([6, 7])), run("e8", **ensemble([8, 9, 10], "last"))
+    assert one.members == ("w0", "w1", "w2")
+    assert plain.members == ()
+    variants = grouped([plain, one, two, pair, last])
+    assert [ids(variant) for variant in variants] == [[["x0"]], [["e0"], ["e3"]], [["e6"]], [["e8"]]]
+    assert [variant.settings["ensemble.members"] for variant in variants] == [
+        "none",
+        "3 of 3 runs (best)",
+        "2 of 2 runs (best)",
+        "3 of 3 runs (last)",
+    ]
+    # What members do not share is told, in whatever order they were named.
+    mixed = ensemble([0, 1])
+    for member, head in zip(mixed["ensemble.members"], ("mlp", "linear"), strict=True):
+        member["settings"]["model.head"] = head
+    assert run("m", **mixed).settings["model.head"] == ["linear", "mlp"]
+
+
+def test_ensembles_with_a_member_in_common_are_no_repeats(run):
+    runs = [run("e0", **ensemble([0, 1])), run("e1", **ensemble([2, 1]))]
+    with pytest.raises(InputError, match=r"weights w1 in .*e0 and in .*e1; .* without members in common"):
+        grouped(runs)
+    runs = [run("a", **ensemble([0, 1])), run("b", **ensemble([1, 0]))]
+    with pytest.raises(InputError, match=r"seed 0 in .*a and in .*b"):
+        grouped(runs)
+    assert len(grouped(runs, by_seed=False)) == 2

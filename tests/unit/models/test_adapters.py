@@ -69,6 +69,18 @@ def test_an_architecture_without_a_default_is_told():
     assert Lora(2, 4.0, 0.0, ("x",)).with_defaults("novel").targets == ("x",)
 
 
+def test_what_is_left_out_has_its_default_in_the_checkpoint(tiny):
+    for fields, expected in (
+        ({}, {"rank": 8, "alpha": 16.0, "dropout": 0.0, "targets": ["query", "value"]}),
+        ({"alpha": 3.0, "targets": ["key"]}, {"rank": 8, "alpha": 3.0, "dropout": 0.0, "targets": ["key"]}),
+    ):
+        model = ValueClassifier.from_pretrained(
+            tiny, load_taxonomy("value-imprint"), VIEW, encoder_training="lora", lora=fields
+        )
+        assert model.hparams["lora"] == expected
+        assert Lora.from_dict(expected).to_dict() == expected
+
+
 def test_the_checkpoint_holds_the_targets_that_were_chosen(tiny):
     model = adapted(tiny)
     assert adapters_of(model) == sorted(ATTENTION)

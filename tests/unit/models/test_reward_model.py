@@ -11,10 +11,11 @@ from datamodules.errors import InputError
 from datamodules.pair_datamodule import PairBatch
 from datamodules.taxonomy import load_taxonomy
 from datamodules.views import ViewRequest
+from models.checkpoint_model import read_resumable
 from models.classifier import ValueClassifier, load_classifier
 from models.digest import weights_digest
 from models.encoder import load_pretrained
-from models.fine_tuning import Optimisation, read_resumable
+from models.optimisation import Optimisation
 from models.reward_model import RewardModel, bradley_terry_loss, load_reward_model, pair_metrics
 
 VIEW = ViewRequest("exchange", "head", 48)

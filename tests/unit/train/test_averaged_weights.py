@@ -1,29 +1,58 @@
+from types import SimpleNamespace
+
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
-from train.callbacks.averaged_weights import AveragedWeights, moving_average
+from models.checkpoint_file import AVERAGING
+from train.callbacks.averaged_weights import AveragedWeights, decay_at
 
 
-class Numbered(nn.Module):
-    """One weight and, as transformers have them, a buffer of position numbers."""
+class Numbered(pl.LightningModule):
+    """One weight, one that is not trained and, as transformers have them, a buffer of position numbers."""
 
     def __init__(self):
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
         self.frozen = nn.Parameter(torch.tensor([0.1, 1 / 3]), requires_grad=False)
+        self.weight = nn.Parameter(torch.zeros(1))
         self.register_buffer("positions", torch.arange(5))
 
 
-def averaged_over(values, decay):
-    model = Numbered()
-    average = AveragedModel(model, use_buffers=False, multi_avg_fn=moving_average(decay))
-    for value in values:
-        model.weight.data.fill_(value)
-        average.update_parameters(model)
-    return average.module
+class Training:
+    """Calls the callback as Lightning does; a step sets the weight."""
+
+    def __init__(self, decay, checkpoint=None):
+        self.model, self.callback, self.trainer = Numbered(), AveragedWeights(decay), SimpleNamespace(global_step=0)
+        if checkpoint is not None:
+            self.trainer.global_step = checkpoint["global_step"]
+            self.model.load_state_dict(checkpoint["state_dict"])
+            self.callback.on_load_checkpoint(self.trainer, self.model, checkpoint)
+        self.callback.on_train_start(self.trainer, self.model)
+
+    def step(self, *values):
+        for value in values:
+            self.callback.on_train_batch_start(self.trainer, self.model, None, 0)
+            self.model.weight.data.fill_(value)
+            self.trainer.global_step += 1
+            self.callback.on_train_batch_end(self.trainer, self.model, None, None, 0)
+        return self
+
+    def validate(self):
+        # As Lightning validates, and reads the weights then.
+        with torch.inference_mode():
+            self.callback.on_validation_epoch_start(self.trainer, self.model)
+        return self.model.weight.item()
+
+    def save(self):
+        state = {name: tensor.detach() for name, tensor in self.model.state_dict().items()}
+        checkpoint = {"state_dict": state, "global_step": self.trainer.global_step}
+        self.callback.on_save_checkpoint(self.trainer, self.model, checkpoint)
+        return {
+            "state_dict": {name: tensor.clone() for name, tensor in checkpoint["state_dict"].items()},
+            "global_step": self.trainer.global_step,
+            AVERAGING: checkpoint[AVERAGING] | {"trained": {"weight": checkpoint[AVERAGING]["trained"]["weight"] + 0}},
+        }
 
 
 def test_the_average_by_hand():
@@ -31,37 +60,58 @@ def test_the_average_by_hand():
     expected = 1.0
     for value, decay in ((2.0, 2 / 11), (4.0, 3 / 12), (8.0, 0.3), (16.0, 0.3)):
         expected = decay * expected + (1 - decay) * value
-    assert averaged_over([1.0, 2.0, 4.0, 8.0, 16.0], 0.3).weight.item() == pytest.approx(expected, rel=1e-6)
+    assert Training(0.3).step(1.0, 2.0, 4.0, 8.0, 16.0).validate() == pytest.approx(expected, rel=1e-6)
+    assert [decay_at(n, 0.3) for n in (0, 1, 2, 3, 4)] == [0.0, 2 / 11, 0.25, 0.3, 0.3]
 
 
 def test_a_larger_decay_remembers_longer():
-    values = [0.0] * 50 + [1.0] * 5
-    short, long = (averaged_over(values, decay).weight.item() for decay in (0.5, 0.99))
+    short, long = (Training(decay).step(*[0.0] * 50, *[1.0] * 5).validate() for decay in (0.5, 0.99))
     assert 0 < long < 0.6 < short < 1
 
 
-def test_what_does_not_move_stays_exactly_as_it_is():
-    average = averaged_over(range(300), 0.99)
-    assert average.frozen.tolist() == Numbered().frozen.tolist()
-    assert average.positions.tolist() == [0, 1, 2, 3, 4]
+def test_training_goes_on_from_its_own_weights():
+    training = Training(0.5).step(1.0, 2.0)
+    average = training.validate()
+    assert 1 < average < 2
+    assert training.validate() == average
+    training.callback.on_train_epoch_end(training.trainer, training.model)
+    assert training.model.weight.item() == average
+    for _ in range(2):
+        training.callback.on_train_batch_start(training.trainer, training.model, None, 0)
+        assert training.model.weight.item() == 2.0
+    assert training.step(3.0).validate() > average
 
 
-def test_lightnings_own_callback_would_round_positions():
-    """Why buffers are left out; when this fails, Lightning has changed."""
-    from pytorch_lightning.callbacks import EMAWeightAveraging
-
-    model, callback = Numbered(), EMAWeightAveraging(decay=0.9)
-    average = AveragedModel(model, use_buffers=callback._use_buffers, **callback._kwargs)
-    for _ in range(3):
-        average.update_parameters(model)
-    assert average.module.positions.tolist() != [0, 1, 2, 3, 4]
-    assert not AveragedWeights(0.9, torch.device("cpu"))._use_buffers
+def test_only_an_optimiser_step_counts():
+    training = Training(0.5).step(1.0, 2.0)
+    average = training.validate()
+    training.callback.on_train_batch_start(training.trainer, training.model, None, 0)
+    training.callback.on_train_batch_end(training.trainer, training.model, None, None, 0)  # of an accumulated batch
+    assert training.validate() == average
 
 
-def test_the_average_lies_where_it_is_told():
-    """Not where the model is at `setup`, which is before Lightning moves it to where it trains."""
-    model, callback = pl.LightningModule(), AveragedWeights(0.9, torch.device("meta"))
-    model.weight = nn.Parameter(torch.zeros(1))
-    callback.setup(None, model, "fit")
-    assert callback._average_model.module.weight.device.type == "meta"
-    assert model.weight.device.type == "cpu"
+def test_what_is_not_trained_is_neither_kept_twice_nor_written_to():
+    training = Training(0.9)
+    untouched = {name: getattr(training.model, name) for name in ("frozen", "positions")}
+    before = {name: (tensor.data_ptr(), tensor._version) for name, tensor in untouched.items()}
+    training.step(*range(30)).validate()
+    assert {name: (tensor.data_ptr(), tensor._version) for name, tensor in untouched.items()} == before
+    assert list(training.save()[AVERAGING]["trained"]) == ["weight"]
+
+
+def test_a_file_holds_the_average_and_what_training_goes_on_from():
+    training = Training(0.5).step(1.0, 2.0)
+    average = training.validate()
+    saved = training.save()
+    assert saved["state_dict"]["weight"].item() == average
+    assert saved[AVERAGING]["trained"]["weight"].item() == 2.0
+    assert (saved[AVERAGING]["n_updates"], saved[AVERAGING]["last_step"]) == (2, 2)
+    # Also one that is saved in the middle of an epoch, as on a signal of a cluster.
+    middle = Training(0.5).step(1.0, 2.0)
+    other = middle.save()
+    assert other["state_dict"]["weight"].item() == average
+    assert other[AVERAGING] == saved[AVERAGING]
+    assert middle.model.weight.item() == 2.0
+    resumed = Training(0.5, saved)
+    assert resumed.model.weight.item() == average
+    assert resumed.step(3.0, 5.0).validate() == training.step(3.0, 5.0).validate()

@@ -15,7 +15,7 @@ LABELS = ("a", "b")
 
 def head(labels=LABELS, signed=False, softmax=False):
     """What a classifier says about its outputs."""
-    return SimpleNamespace(labels=labels, taxonomy=SimpleNamespace(signed=signed), softmax=softmax)
+    return SimpleNamespace(further=(), labels=labels, taxonomy=SimpleNamespace(signed=signed), softmax=softmax)
 
 
 @pytest.fixture

@@ -26,14 +26,14 @@ def split(*texts):
 
 def test_train_and_validation_count_and_test_does_not():
     splits = Splits(split("a", "b"), split("c"), split("d"), {}, 0, 0)
-    assert training_digests(splits, WHOLE).tolist() == text_digests(["c", "b", "a"]).tolist()
+    assert training_digests([splits], WHOLE).tolist() == text_digests(["c", "b", "a"]).tolist()
 
 
 def test_the_part_that_is_read_counts_too():
     splits = Splits(split(TALK), (), (), {}, 0, 0)
-    assert training_digests(splits, WHOLE).tolist() == text_digests([TALK]).tolist()
+    assert training_digests([splits], WHOLE).tolist() == text_digests([TALK]).tolist()
     read = "Human: three\n\nAssistant: four"
-    digests = training_digests(splits, ViewRequest("exchange", "head", 64))
+    digests = training_digests([splits], ViewRequest("exchange", "head", 64))
     assert digests.tolist() == text_digests([TALK, read]).tolist()
 
 

@@ -5,7 +5,20 @@ from xml.etree import ElementTree
 
 import pytest
 
-from experiments.scatter_svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, Point, scatter_svg
+from experiments.svg_plots import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    NAMES,
+    RIGHT,
+    TOP,
+    VALUES,
+    WIDTH,
+    Axis,
+    Point,
+    bars_svg,
+    scatter_svg,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -35,7 +48,7 @@ def test_ticks_are_round_and_inside(axis, ticks):
     assert all(axis.low <= value <= axis.high for value, _ in axis.ticks())
 
 
-@pytest.mark.parametrize("values", [[0.5], [0.5, 0.5], [0.0], [], [1e-9, 2e-9]])
+@pytest.mark.parametrize("values", [[0.5], [0.5, 0.5], [0.0], [1e-9, 2e-9]])
 def test_an_axis_around_few_values_has_room(values):
     axis = Axis.around("x", values)
     assert axis.low < axis.high
@@ -58,3 +71,22 @@ def test_points_lie_where_their_values_say_and_texts_are_escaped():
     assert {"a < b", "x & y", "y"} <= set(texts)
     # A line in steps: across, then up.
     assert f'd="M{LEFT:.1f} {HEIGHT - BOTTOM:.1f}H{WIDTH - RIGHT:.1f}V{TOP:.1f}"' in text
+
+
+def test_names_that_would_overlap_keep_their_end_and_the_whole_under_the_mouse():
+    names = [f"organisation/encoder-with-a-long-name-{k}" for k in range(6)]
+    text = scatter_svg("t", Axis.of_categories("x", names), Axis("y", 0.0, 1.0), [])
+    labels = [e for e in ElementTree.fromstring(text).findall(f"{SVG}text") if e.find(f"{SVG}title") is not None]
+    assert [label.find(f"{SVG}title").text for label in labels] == names
+    room = (WIDTH - LEFT - RIGHT) / 6
+    assert all(len(label.text) * 6 < room and label.text.endswith(str(k)) for k, label in enumerate(labels))
+
+
+def test_bars_are_as_long_as_their_shares():
+    root = ElementTree.fromstring(bars_svg("t", [("a", 0.75), ("b & c", 0.25), ("d", 0.0)]))
+    _, *bars = root.findall(f"{SVG}rect")
+    whole = WIDTH - NAMES - VALUES
+    assert [float(bar.get("width")) for bar in bars] == pytest.approx([0.75 * whole, 0.25 * whole, 0.5], abs=0.1)
+    texts = [element.text for element in root.findall(f"{SVG}text")]
+    assert texts == ["t", "a", "0.75", "b & c", "0.25", "d", "0.00"]
+    assert float(root.get("height")) > max(float(bar.get("y")) + float(bar.get("height")) for bar in bars)

@@ -1,4 +1,4 @@
-"""How is a scatter plot drawn without a plotting library?"""
+"""How are plots drawn without a plotting library?"""
 
 import math
 from collections.abc import Sequence
@@ -7,8 +7,12 @@ from html import escape
 
 WIDTH, HEIGHT = 560, 360
 LEFT, RIGHT, TOP, BOTTOM = 84, 20, 40, 56
+# Of bars: room for their names and values, and how far they lie apart.
+NAMES, VALUES, BAR = 210, 60, 28
 COLOURS = {"point": "#35618f", "best": "#c2410c", "faint": "#9aa5b1", "line": "#c2410c", "grid": "#e3e7eb"}
 TEXT = 'font-family="sans-serif" fill="#222"'
+# Width of a letter of 11 pixels.
+LETTER = 6.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +38,10 @@ class Axis:
     @classmethod
     def around(cls, label: str, values: Sequence[float], log: bool = False, whole: bool = False) -> "Axis":
         """Return an axis with some room around values; a log axis needs all of them above 0."""
-        low, high = (min(values), max(values)) if values else (0.0, 1.0)
+        low, high = min(values), max(values)
         if log:
             room = (high / low) ** 0.05 if high > low else 2.0
-            return cls(label, low / room, high * room, log=True)
+            return cls(label, low / room, high * room, log=True, whole=whole)
         room = 0.05 * (high - low) or max(abs(low), 1.0) * 0.1
         return cls(label, low - room, high + room, whole=whole)
 
@@ -83,12 +87,7 @@ def scatter_svg(title: str, x: Axis, y: Axis, points: Sequence[Point], line: Seq
         points: In the order in which they are drawn; their names show up under the mouse.
         line: Corners of a line that keeps its height until the next; none when left out.
     """
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        f'<text x="{LEFT}" y="24" font-size="14" {TEXT}>{escape(title)}</text>',
-        *_axes(x, y),
-    ]
+    parts = _axes(x, y)
     if line:
         parts.append(f'<path d="{_steps(x, y, line)}" fill="none" stroke="{COLOURS["line"]}" stroke-width="1.2"/>')
     for point in points:
@@ -99,29 +98,66 @@ def scatter_svg(title: str, x: Axis, y: Axis, points: Sequence[Point], line: Seq
             "faint": f'r="3.2" fill="none" stroke="{colour}"',
         }.get(point.look, f'r="3.6" fill="{colour}" fill-opacity="0.65"')
         parts.append(f"<circle {place} {look}><title>{escape(point.name)}</title></circle>")
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return _document(title, LEFT, HEIGHT, parts)
+
+
+def bars_svg(title: str, values: Sequence[tuple[str, float]]) -> str:
+    """Draw named shares as horizontal bars, as an SVG document.
+
+    Args:
+        title: Stands above.
+        values: Names with shares from 0 to 1, from top to bottom.
+    """
+    scale = WIDTH - NAMES - VALUES
+    parts = []
+    for k, (name, value) in enumerate(values):
+        top = TOP + k * BAR
+        length = max(value * scale, 0.5)
+        parts.append(_text(NAMES - 8, top + 16, _shortened(name, NAMES - 16), 11, "end", name))
+        parts.append(f'<rect x="{NAMES}" y="{top + 3}" width="{length:.1f}" height="18" fill="{COLOURS["point"]}"/>')
+        parts.append(_text(NAMES + length + 6, top + 16, f"{value:.2f}", 11, "start"))
+    parts.append(f'<path d="M{NAMES} {TOP}V{TOP + BAR * len(values)}" stroke="#555"/>')
+    return _document(title, 16, TOP + BAR * len(values) + 12, parts)
+
+
+def _document(title: str, left: float, height: float, parts: Sequence[str]) -> str:
+    size = f'width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}"'
+    first = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<rect width="{WIDTH}" height="{height}" fill="white"/>'
+    above = _text(left, 24, _shortened(title, WIDTH - left - 8, 7.8), 14, "start", title)
+    return "\n".join([first, above, *parts, "</svg>"]) + "\n"
+
+
+def _text(left: float, top: float, text: str, size: int, anchor: str, whole: str = "", turned: bool = False) -> str:
+    """Write a text; where it is not whole, the rest shows up under the mouse."""
+    turn = f' transform="rotate(-90 {left} {top})"' if turned else ""
+    more = f"<title>{escape(whole)}</title>" if whole and whole != text else ""
+    place = f'x="{left:.1f}" y="{top:.1f}" font-size="{size}" text-anchor="{anchor}"{turn}'
+    return f"<text {place} {TEXT}>{escape(text)}{more}</text>"
 
 
 def _axes(x: Axis, y: Axis) -> list[str]:
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+    room = (right - LEFT) / len(x.categories) if x.categories else math.inf
     parts = []
     for value, text in x.ticks():
         at = _left(x, value)
         parts.append(f'<path d="M{at:.1f} {TOP}V{bottom}" stroke="{COLOURS["grid"]}"/>')
-        middle = f'x="{at:.1f}" y="{bottom + 16}" font-size="11" text-anchor="middle"'
-        parts.append(f"<text {middle} {TEXT}>{escape(text)}</text>")
+        parts.append(_text(at, bottom + 16, _shortened(text, room), 11, "middle", text))
     for value, text in y.ticks():
         at = _top(y, value)
         parts.append(f'<path d="M{LEFT} {at:.1f}H{right}" stroke="{COLOURS["grid"]}"/>')
-        end = f'x="{LEFT - 6}" y="{at + 4:.1f}" font-size="11" text-anchor="end"'
-        parts.append(f"<text {end} {TEXT}>{escape(text)}</text>")
+        parts.append(_text(LEFT - 6, at + 4, text, 11, "end"))
     parts.append(f'<path d="M{LEFT} {TOP}V{bottom}H{right}" fill="none" stroke="#555"/>')
-    below = f'x="{(LEFT + right) / 2}" y="{HEIGHT - 16}" font-size="12" text-anchor="middle"'
-    parts.append(f"<text {below} {TEXT}>{escape(x.label)}</text>")
-    middle_y = (TOP + bottom) / 2
-    beside = f'x="18" y="{middle_y}" font-size="12" text-anchor="middle" transform="rotate(-90 18 {middle_y})"'
-    parts.append(f"<text {beside} {TEXT}>{escape(y.label)}</text>")
+    parts.append(_text((LEFT + right) / 2, HEIGHT - 16, x.label, 12, "middle"))
+    parts.append(_text(18, (TOP + bottom) / 2, y.label, 12, "middle", turned=True))
     return parts
+
+
+def _shortened(text: str, room: float, letter: float = LETTER) -> str:
+    """Keep the end of a text, which tells paths and hub ids apart, as far as there is room for it."""
+    if len(text) * letter <= room:
+        return text
+    return f"…{text[-max(1, int(room / letter) - 2) :]}"
 
 
 def _steps(x: Axis, y: Axis, line: Sequence[tuple[float, float]]) -> str:

@@ -11,6 +11,7 @@ from experiments.config_files import add_sections, check_file, config_files_firs
 from experiments.parsing import command_parser
 from experiments.summary import print_fit_summary
 from train.config import Config, config_to_dict
+from train.ensemble_config import EnsembleRunConfig
 from train.fit import fit
 from train.resume import changed_settings, require_trained
 from train.run_directory import RunDirectory
@@ -35,8 +36,8 @@ def run_fit(arguments: Sequence[str]) -> int:
         raise InputError("--fork alone", "a run directory to go on with", "--resume RUN_DIR")
     if resume is not None:
         run = RunDirectory.open(resume)
+        check_file(run.config_file, EnsembleRunConfig, "--resume")
         require_trained(run)
-        check_file(run.config_file, Config, "--resume")
         # The run's own settings come first, so that files and flags of this call win.
         arguments = ["--config", str(run.config_file), *arguments]
     config = config_of(parser, parser.parse_args(arguments), Config)

@@ -61,7 +61,7 @@ class Axis:
             return [(float(k), name) for k, name in enumerate(self.categories)]
         if self.log and self.high / self.low >= 10:
             return [(tick, f"{tick:g}") for tick in _log_ticks(self.low, self.high)]
-        step = _round_step((self.high - self.low) / 5)
+        step = _round_step((self.high - self.low) / 7)
         step = max(1, math.ceil(step)) if self.whole else step
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [(k * step, f"{round(k * step, 12):g}") for k in range(first, last + 1)]

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 
 from datamodules.errors import InputError
 from experiments.parsing import read_config
-from experiments.tune_space import TuneConfig
+from experiments.tune_config import TuneConfig
 from experiments.tune_study import ranked, standing
 from experiments.tune_trial import METRICS, RUNS
 from train.audit_later import audit_run

@@ -10,16 +10,17 @@ from datamodules.storage import writing
 from experiments.config_files import add_sections, config_files_first, config_of
 from experiments.parsing import command_parser
 from experiments.tune_choice import audit_trials, candidates, check_second_stage, is_filtered
+from experiments.tune_config import StudyConfig
 from experiments.tune_loop import work
 from experiments.tune_report import Found, best_table, importances, summary_lines, told_counts, write_report
 from experiments.tune_reproduce import reproduce
-from experiments.tune_space import Space, StudyConfig, read_space, some_settings, with_settings
+from experiments.tune_space import Space, read_space, some_settings, with_settings
 from experiments.tune_storage import make_pruner, open_storage, open_study, storage_errors, storage_name, study_record
 from experiments.tune_study import SeededByNumber, SharedStudy, Standing, standing, study_lock
 from experiments.tune_trial import ERROR, base_config
 from models.evaluation import is_error
 from train.audit_setup import build_audits
-from train.check_config import NOT_NEGATIVE, POSITIVE, POSITIVE_WHOLE, check_experiment_name, check_ranges
+from train.check_config import NAME, NOT_NEGATIVE, POSITIVE, POSITIVE_WHOLE, check_ranges
 from train.config import Config
 from train.inputs import data_root, read_audited_data
 from train.prepare import Prepared, prepare
@@ -64,7 +65,9 @@ def run_tune(arguments: Sequence[str]) -> int:
     config = config_of(parser, settings, StudyConfig)
     name = settings.study or config.run.experiment
     # The longest that the name of a trial's run becomes.
-    check_experiment_name(f"{name}-t9999")
+    if not NAME.fullmatch(f"{name}-t9999"):
+        needed = "at most 54 letters, digits, dots, hyphens and underscores, beginning with a letter or digit"
+        raise InputError(f"study name {name!r}", needed, "--study, which is --run.experiment when left out")
     folder = config.run.root / name
     if settings.reproduce is not None:
         return reproduce(config, name, folder, settings.storage, settings.reproduce)
@@ -146,7 +149,7 @@ def checked_trial(config: StudyConfig, base: Config, space: Space, shared: Share
         InputError: A user's mistake.
     """
     tune = config.tune
-    possible = with_settings(base, some_settings(base, space))
+    possible = with_settings(base, space.acting(some_settings(base, space)))
     monitor = base.trainer.monitor if tune.metric == "auto" else tune.metric
     trainer = replace(possible.trainer, monitor=monitor)
     if tune.audit != "none":

@@ -8,7 +8,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
 from datamodules.errors import InputError
-from experiments.tune_space import TuneConfig
+from experiments.tune_config import TuneConfig
 from experiments.tune_study import SharedStudy, ranked, standing, value_of
 from experiments.tune_trial import ERROR, Outcome, TrialProgress, run_seeds, trial_config, write_trial_files
 from train.config import Config
@@ -36,11 +36,12 @@ def work(own: SharedStudy, base: Config, tune: TuneConfig, metric: str, shared: 
     """
     while (trial := own.claim()) is not None:
         name = own.study.study_name
-        config = trial_config(base, name, metric, own.folder / "trials", trial.number, trial.params)
+        settings = own.space.acting(trial.params)
+        config = trial_config(base, name, metric, own.folder / "trials", trial.number, settings)
         try:
             outcome = run_seeds(config, tune.seeds, metric, shared, TrialProgress(config.run.progress), trial)
             _raise_if_not_its_own(outcome)
-            write_trial_files(outcome, name, trial.number, trial.params)
+            write_trial_files(outcome, name, trial.number, settings)
         except BaseException:
             own.run_again(trial.number)
             raise

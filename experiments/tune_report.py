@@ -18,7 +18,7 @@ from experiments.table_formats import WIDTH, Column, format_table, plain_cell
 from experiments.tune_choice import ECE, Candidate, chosen
 from experiments.tune_space import Space
 from experiments.tune_study import RETRY_OF, Standing, is_lower_better, ranked, standing, value_of
-from experiments.tune_trial import ERROR, METRICS, RUNS, SECONDS, SEEDS, WEIGHTS
+from experiments.tune_trial import ERROR, METRICS, RUNS, SECONDS, SEEDS, STATES, WEIGHTS
 
 SHOWN_TRIALS = 10
 # Below that, what mattered cannot be told from chance.
@@ -94,7 +94,7 @@ def best_table(found: Found) -> str:
                 "instability": own.instability if own is not None else None,
                 "seconds": trial.user_attrs.get(SECONDS),
                 "note": note,
-                **trial.params,
+                **found.space.acting(trial.params),
             }
         )
     return format_table(columns, rows, "text", f"The best of {len(complete)} trials with a value")
@@ -136,8 +136,8 @@ def write_report(found: Found, folder: Path, shares: Mapping[str, float]) -> Non
         "storage": found.storage,
         "direction": "minimize" if is_lower_better(found.study) else "maximize",
         "trials": {**state_counts(now), "running": len(now.running)},
-        "best": _described(complete[0]) if complete else None,
-        "chosen": _described(picked) if picked is not None else None,
+        "best": _described(complete[0], found.space) if complete else None,
+        "chosen": _described(picked, found.space) if picked is not None else None,
         "second_stage": [
             {"trial": own.trial.number, "ece": _known(own.ece), "instability": _known(own.instability)}
             | {"passes": own.passes}
@@ -154,8 +154,7 @@ def write_report(found: Found, folder: Path, shares: Mapping[str, float]) -> Non
 
 def state_counts(now: Standing) -> dict[str, int]:
     """Count finished trials by what became of them."""
-    names = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-    return {name: sum(trial.state == state for trial in now.finished) for state, name in names.items()}
+    return {name: sum(trial.state == state for trial in now.finished) for state, name in STATES.items()}
 
 
 def told_counts(now: Standing) -> str:
@@ -211,6 +210,8 @@ def _hint(trial: FrozenTrial) -> str:
 def _slice(found: Found, complete: Sequence[FrozenTrial], name: str, distribution: BaseDistribution) -> str:
     """Draw values against one setting, over all that it may be: the best may lie at an end of it."""
     best = ranked(found.study)[0].number
+    y = Axis.around(found.metric, [value_of(trial) for trial in complete])
+    complete = [trial for trial in complete if name in found.space.acting(trial.params)]
     if isinstance(distribution, CategoricalDistribution):
         choices = list(distribution.choices)
         x = Axis.of_categories(name, [plain_cell(choice) for choice in choices])
@@ -225,7 +226,6 @@ def _slice(found: Found, complete: Sequence[FrozenTrial], name: str, distributio
     ]
     # No other point may cover the best.
     points.sort(key=lambda point: point.look == "best")
-    y = Axis.around(found.metric, [point.y for point in points])
     return scatter_svg(f"{found.study.study_name}: {name}", x, y, points)
 
 
@@ -236,14 +236,14 @@ def _spread(places: Sequence[int]) -> list[float]:
 
 def _row(trial: FrozenTrial, found: Found) -> dict[str, Any]:
     """One line of trials.csv."""
-    attributes = trial.user_attrs
+    attributes, settings = trial.user_attrs, found.space.acting(trial.params)
     return {
         "trial": trial.number,
-        "state": trial.state.name.lower(),
+        "state": STATES[trial.state],
         "value": trial.value if trial.state == TrialState.COMPLETE else None,
         "last_reported": trial.intermediate_values[trial.last_step] if trial.last_step is not None else None,
         "validations": len(trial.intermediate_values),
-        **{name: trial.params.get(name) for name in found.space.distributions},
+        **{name: settings.get(name) for name in found.space.distributions},
         "seconds": attributes.get(SECONDS),
         "runs": " ".join(attributes.get(RUNS, [])),
         "error": attributes.get(ERROR),
@@ -251,9 +251,9 @@ def _row(trial: FrozenTrial, found: Found) -> dict[str, Any]:
     }
 
 
-def _described(trial: FrozenTrial) -> dict[str, Any]:
+def _described(trial: FrozenTrial, space: Space) -> dict[str, Any]:
     kept = {name: trial.user_attrs.get(name) for name in (RUNS, SEEDS, WEIGHTS)}
-    return {"trial": trial.number, "value": trial.value, "settings": trial.params, **kept}
+    return {"trial": trial.number, "value": trial.value, "settings": space.acting(trial.params), **kept}
 
 
 def _known(value: float) -> float | None:

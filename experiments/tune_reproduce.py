@@ -12,7 +12,7 @@ from datamodules.files import read_json
 from experiments.config_files import add_sections, config_of
 from experiments.parsing import command_parser
 from experiments.tune_choice import candidates, chosen
-from experiments.tune_space import StudyConfig
+from experiments.tune_config import StudyConfig
 from experiments.tune_storage import (
     load_study,
     open_storage,
@@ -21,7 +21,7 @@ from experiments.tune_storage import (
     storage_name,
     texts_digest,
 )
-from experiments.tune_study import trial_of
+from experiments.tune_study import standing
 from experiments.tune_trial import CONFIG, RUNS, SEEDS, VALUES, WEIGHTS, TrialProgress, run_seeds
 from train.config import Config
 from train.prepare import prepare
@@ -54,7 +54,7 @@ def reproduce(config: StudyConfig, name: str, folder: Path, storage: str | None,
         raise InputError(f"no study in {folder}", "one that `imprint tune` made", "--study, --run.root or --storage")
     with storage_errors(storage_name(storage, folder)):
         study, record = load_study(open_storage(storage, folder), name)
-        trial = _chosen(study, config) if which == "best" else trial_of(study, _number(which))
+        trial = _chosen(study, config) if which == "best" else _trial_of(study, _number(which))
     metric = str(record["metric"])
     again = _config_again(trial, config, folder)
     shared = Shared()
@@ -83,6 +83,20 @@ def _chosen(study: Study, config: StudyConfig) -> FrozenTrial:
     if not listed:
         raise InputError(f"study {study.study_name} without a complete trial", "one", "--trials, without --reproduce")
     return chosen(listed) or listed[0].trial
+
+
+def _trial_of(study: Study, number: int) -> FrozenTrial:
+    """Return the complete trial of a number.
+
+    Raises:
+        InputError: There is none.
+    """
+    complete = standing(study).complete
+    for trial in complete:
+        if trial.number == number:
+            return trial
+    numbers = ", ".join(str(trial.number) for trial in complete[:20]) or "none yet"
+    raise InputError(f"no complete trial {number} in study {study.study_name}", f"one of {numbers}", "--reproduce")
 
 
 def _number(which: str) -> int:

@@ -3,9 +3,9 @@
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType, NoneType
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from jsonargparse import ArgumentParser
 from optuna import create_study
@@ -19,7 +19,8 @@ from optuna.samplers import RandomSampler
 
 from datamodules.errors import InputError
 from datamodules.files import digest_of
-from train.check_config import RANGES, check_config, check_ranges
+from experiments.tune_config import StudyConfig
+from train.check_config import ACTS_UNDER, RANGES, acts, check_config, check_ranges, setting_of
 from train.config import Config
 
 # What decides about the texts and metric that trials are compared on stays the same in all of them.
@@ -33,56 +34,37 @@ MOST_REDRAWS = 5000
 Values = Mapping[str, Any]
 
 
-@dataclass
-class TuneConfig:
-    """The search (`imprint tune`)."""
-
-    space: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Settings to search, as section.setting: {low, high} with log or step, or {choices}."""
-    metric: str = "auto"
-    """Validation metric to optimise, which also picks the checkpoint; auto is trainer.monitor."""
-    seeds: int = 1
-    """Runs per trial, with seeds from run.seed on; the value of a trial is their mean."""
-    pruner: Literal["median", "halving", "none"] = "median"
-    """Stop a trial early that is below the median of the others, or out in successive halving, at a validation."""
-    pruner_startup: int = 5
-    """Trials that are finished before one may be stopped (`median`)."""
-    pruner_warmup: int = 1
-    """Validations of each trial before it may be stopped."""
-    audit: Literal["best-only", "none", "all"] = "best-only"
-    """Trials whose checkpoints are audited after training; a trial that was stopped early never is."""
-    top_k: int = 5
-    """Best trials among which the second stage chooses (max_ece, max_instability)."""
-    max_ece: float | None = None
-    """Second stage: largest val/ece_macro of a trial that may be chosen."""
-    max_instability: float | None = None
-    """Second stage: largest mean share of audit decisions that differ between its best checkpoint and the one before;
-    the top_k trials are audited for it."""
-    stale_hours: float = 12.0
-    """A trial of another machine is taken for dead after so long without a sign of life, and run again."""
-
-
-@dataclass
-class StudyConfig(Config):
-    """Everything that `imprint tune` reads."""
-
-    tune: TuneConfig = field(default_factory=TuneConfig)
-
-
 @dataclass(frozen=True, slots=True)
 class Space:
     """Checked settings with what they may be.
 
     Attributes:
         distributions: Per setting, in the order of the file.
+        conditions: Of a setting that acts under some choices of another one only: that one, and those choices.
     """
 
     distributions: Mapping[str, BaseDistribution]
+    conditions: Mapping[str, tuple[str, tuple[Any, ...]]]
+
+    def acting(self, settings: Values) -> dict[str, Any]:
+        """Leave out what does nothing beside the others, such as the width of a hidden layer where there is none."""
+        return {
+            name: value
+            for name, value in settings.items()
+            if name not in self.conditions or settings.get(self.conditions[name][0]) in self.conditions[name][1]
+        }
 
     @property
     def size(self) -> float:
-        """How many distinct settings there are; infinite with a continuous range."""
-        return math.prod(_n_values(distribution) for distribution in self.distributions.values())
+        """How many distinct trials there are; infinite with a continuous range."""
+        sizes = {name: _n_values(distribution) for name, distribution in self.distributions.items()}
+        for choice in dict.fromkeys(choice for choice, _ in self.conditions.values()):
+            bound = {name: values for name, (own, values) in self.conditions.items() if own == choice}
+            sizes[choice] = sum(
+                math.prod(_n_values(self.distributions[name]) for name, values in bound.items() if value in values)
+                for value in _extremes(self.distributions[choice])
+            )
+        return math.prod(size for name, size in sizes.items() if name not in self.conditions)
 
     @property
     def digest(self) -> str:
@@ -115,7 +97,7 @@ class Space:
             if len(drawn) == n:
                 break
             settings = study.ask(dict(self.distributions)).params
-            if settings not in drawn:
+            if self.acting(settings) not in map(self.acting, drawn):
                 drawn.append(settings)
         return drawn
 
@@ -144,36 +126,50 @@ def read_space(config: StudyConfig) -> Space:
     if not config.tune.space:
         raise InputError("no setting to search", "at least one in the section tune, under space", "--config")
     check_config(config)
-    space = Space(MappingProxyType({name: _entry(config, name, entry) for name, entry in config.tune.space.items()}))
+    distributions = {name: _entry(config, name, entry) for name, entry in config.tune.space.items()}
+    space = Space(MappingProxyType(distributions), MappingProxyType(_conditions(config, distributions)))
     _check_together(config, space)
     return space
 
 
+def _conditions(
+    config: Config, distributions: Mapping[str, BaseDistribution]
+) -> dict[str, tuple[str, tuple[Any, ...]]]:
+    """Find the settings that act under some choices only of another one that is searched, too."""
+    found = {}
+    for name in (name for name in distributions if name in ACTS_UNDER):
+        choice, _ = ACTS_UNDER[name]
+        if choice in distributions:
+            choices = _extremes(distributions[choice])
+            under = tuple(value for value in choices if acts(with_settings(config, {choice: value}), name))
+            if 0 < len(under) < len(choices):
+                found[name] = choice, under
+    return found
+
+
 def _check_together(config: Config, space: Space) -> None:
-    """Check the ends of each entry with those of every other: some settings act only under some choice of another.
+    """Check the ends of each entry with those of every other, and all others as they could be.
 
     Raises:
-        InputError: The first two of which some values could not be in one trial.
+        InputError: Settings that could not be in one trial.
     """
-    possible = with_settings(config, some_settings(config, space))
+    possible = some_settings(config, space)
     ends = {name: _extremes(distribution) for name, distribution in space.distributions.items()}
     pairs = itertools.combinations(ends, 2) if len(ends) > 1 else [(name, name) for name in ends]
     for one, other in pairs:
-        for settings in ({one: a, other: b} for a, b in itertools.product(ends[one], ends[other])):
+        for a, b in itertools.product(ends[one], ends[other]):
             try:
-                check_config(with_settings(possible, settings))
+                check_config(with_settings(config, space.acting({**possible, one: a, other: b})))
             except InputError as error:
-                told = " and ".join(f"{name} {value}" for name, value in settings.items())
-                fix = f"narrow {' or '.join(settings)} under space, in the section tune"
-                raise InputError(f"tune.space with {told}: {error.found}", error.needed, fix) from error
+                fix = f"the entries under space, in the section tune, or {error.fix}"
+                raise InputError(f"tune.space, which allows {error.found}", error.needed, fix) from error
 
 
 def some_settings(config: Config, space: Space) -> dict[str, Any]:
     """Return settings that a trial could have, to check that it could run: the config's own where it may have them."""
     chosen = {}
     for name, distribution in space.distributions.items():
-        section, setting = name.split(".")
-        own = getattr(getattr(config, section), setting)
+        own = setting_of(config, name)
         match distribution:
             case CategoricalDistribution(choices=choices):
                 chosen[name] = own if own in choices else choices[0]
@@ -183,7 +179,7 @@ def some_settings(config: Config, space: Space) -> dict[str, Any]:
     return chosen
 
 
-def _entry(config: StudyConfig, name: str, entry: Any) -> BaseDistribution:
+def _entry(config: Config, name: str, entry: Any) -> BaseDistribution:
     """Check one entry."""
     hint = _setting_type(name)
     where = f"tune.space.{name}"

@@ -19,7 +19,8 @@ from datamodules.errors import InputError
 from datamodules.files import digest_of, drop_torn_line, first_line
 from datamodules.splits import Splits
 from datamodules.storage import writing
-from experiments.tune_space import SEARCHED_SECTIONS, Space, StudyConfig, TuneConfig
+from experiments.tune_config import StudyConfig, TuneConfig
+from experiments.tune_space import SEARCHED_SECTIONS, Space
 from train.config import config_to_dict
 
 JOURNAL = "journal:"

@@ -19,7 +19,6 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from datamodules.errors import InputError
 from datamodules.storage import writing
 from experiments.tune_space import MOST_REDRAWS, Space
 from train.pruning import SEEN
@@ -56,7 +55,8 @@ class SeededByNumber(BaseSampler):
     ) -> dict[str, Any]:
         """Draw all settings of a trial by TPE; at random where there are few trials yet, or TPE repeats itself."""
         others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-        taken = [{name: _settings(other).get(name) for name in search_space} for other in others]
+        acting = self._space.acting
+        taken = [acting({name: _settings(other).get(name) for name in search_space}) for other in others]
         tpe = TPESampler(seed=_seed_of(self._seed, trial.number))
         random = RandomSampler(seed=_seed_of(self._seed, trial.number, "random"))
         drawn: dict[str, Any] = {}
@@ -65,7 +65,7 @@ class SeededByNumber(BaseSampler):
             for name, distribution in search_space.items():
                 if name not in drawn:
                     drawn[name] = random.sample_independent(study, trial, name, distribution)
-            if drawn not in taken:
+            if acting(drawn) not in taken:
                 break
         return drawn
 
@@ -281,20 +281,6 @@ def value_of(trial: FrozenTrial) -> float:
     if trial.value is None:
         raise ValueError(f"trial {trial.number} has no value")
     return trial.value
-
-
-def trial_of(study: Study, number: int) -> FrozenTrial:
-    """Return the complete trial of a number.
-
-    Raises:
-        InputError: There is none.
-    """
-    complete = standing(study).complete
-    for trial in complete:
-        if trial.number == number:
-            return trial
-    numbers = ", ".join(str(trial.number) for trial in complete[:20]) or "none yet"
-    raise InputError(f"no complete trial {number} in study {study.study_name}", f"one of {numbers}", "--reproduce")
 
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

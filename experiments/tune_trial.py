@@ -15,7 +15,8 @@ from optuna.trial import Trial, TrialState
 from datamodules.errors import InputError
 from datamodules.files import first_line, write_json
 from datamodules.storage import writing
-from experiments.tune_space import StudyConfig, with_settings
+from experiments.tune_config import StudyConfig
+from experiments.tune_space import with_settings
 from train.config import Config, config_to_dict
 from train.fit import fit
 from train.progress import Progress
@@ -24,9 +25,10 @@ from train.run_directory import RunDirectory
 from train.shared import Shared
 
 # Attributes of a trial.
-CONFIG, RUNS, SEEDS, VALUES, WEIGHTS, METRICS, SECONDS, ERROR = (
-    *("config", "runs", "seeds", "values", "weights", "metrics", "seconds", "error"),
-)
+CONFIG, RUNS, SEEDS, VALUES = "config", "runs", "seeds", "values"
+WEIGHTS, METRICS, SECONDS, ERROR = "weights", "metrics", "seconds", "error"
+# How files call what becomes of a trial.
+STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 # A trial that takes longer shows what `imprint fit` shows.
 QUIET_SECONDS = 20.0
 
@@ -174,7 +176,7 @@ def write_trial_files(outcome: Outcome, study: str, number: int, settings: Mappi
     content = {
         "study": study,
         "number": number,
-        "state": outcome.state.name.lower(),
+        "state": STATES[outcome.state],
         "settings": dict(settings),
         "error": outcome.reason or None,
     }

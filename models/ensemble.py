@@ -111,7 +111,7 @@ def disagreement(one: ValueClassifier, other: ValueClassifier) -> str:
 
 
 def load_scorer(path: Path, fix: str = "--checkpoint") -> Scorer:
-    """Load the classifier or the ensemble of a checkpoint, in eval mode, on the CPU; see `fine_tuning.load_model`.
+    """Load the classifier or the ensemble of a checkpoint, in eval mode, on the CPU; see `checkpoint_model.load_model`.
 
     Raises:
         InputError: As `load_model`.

@@ -60,9 +60,9 @@ def parameter_groups(model: nn.Module, optimisation: Optimisation) -> list[dict[
         optimisation: The rates.
     """
     groups = []
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     for is_encoder, lr in ((True, optimisation.lr_encoder), (False, optimisation.lr_head)):
-        named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-        own = [p for n, p in named if n.startswith("encoder.") == is_encoder]
+        own = [parameter for name, parameter in trained if name.startswith("encoder.") == is_encoder]
         for decayed in (True, False):
             # One-dimensional parameters are biases and normalisation weights.
             parameters = [p for p in own if (p.ndim > 1) == decayed]

@@ -23,8 +23,8 @@ from datamodules.tokenise import Tokeniser
 from datamodules.views import ViewRequest
 from models.calibration import Calibration
 from models.precision import resolve_precision
+from train.audit_config import AuditConfig
 from train.audited_data import AuditedData, build_audited_data, open_scorers, require_sources
-from train.config import AuditConfig
 from train.feature_cache import FeatureCache
 from train.gold import read_gold, say_gold
 from train.progress import Progress

@@ -24,7 +24,7 @@ from datamodules.text_features import FEATURES, text_features
 from datamodules.tokenise import Tokeniser
 from datamodules.views import ViewRequest
 from models.reward_scorers import RewardScorer, ScorerSpec, open_scorer
-from train.config import AuditConfig, RewardSource
+from train.audit_config import AuditConfig, RewardSource
 from train.progress import Progress
 from train.reward_scores import file_rewards, reward_scores
 from train.rewriting import RewrittenPairs, rewrite_pairs

@@ -100,10 +100,16 @@ def check_choices(config: Config) -> None:
     """Raise InputError for a setting that would act nowhere, not even on a further data set."""
     for setting, (choice, needed) in ACTS_UNDER.items():
         value, chosen, name = setting_of(config, setting), setting_of(config, choice), choice.partition(".")[2]
-        further = [getattr(own, name, None) for own in config.data.also]
-        if value is not None and needed not in (chosen, *further):
+        if value is not None and not acts(config, setting):
             found = f"{setting} {value} with {name} {chosen}, where it does nothing"
             raise InputError(found, f"{name} {needed}", f"--{choice} {needed}, or leave out --{setting}")
+
+
+def acts(config: Config, setting: str) -> bool:
+    """Tell whether a setting of `ACTS_UNDER` would do anything beside the others, or on a further data set."""
+    choice, needed = ACTS_UNDER[setting]
+    further = [getattr(own, choice.partition(".")[2], None) for own in config.data.also]
+    return needed in (setting_of(config, choice), *further)
 
 
 def setting_of(config: Any, name: str) -> Any:

@@ -14,7 +14,8 @@ from datamodules.parts import Part
 from datamodules.preferences import PreferenceData, read_preferences
 from datamodules.splits import Fold, Splits, split_texts
 from datamodules.taxonomy import Taxonomy, load_taxonomy
-from train.config import AuditConfig, DataConfig, FurtherData
+from train.audit_config import AuditConfig
+from train.config import DataConfig, FurtherData
 
 OWN_TAXONOMY = {
     "sample": "value-imprint",

@@ -23,7 +23,7 @@ from datamodules.rewritten_data import drawn_pairs, rewritten_data
 from models.encoder import BUNDLED, load_pretrained
 from models.precision import default_device
 from models.similarity import gate, similarities
-from train.config import RewriteConfig
+from train.audit_config import RewriteConfig
 from train.progress import Progress
 
 

@@ -38,7 +38,8 @@ from models.classifier import ValueClassifier
 from models.encoder import load_pretrained
 from models.inference import evaluation_mode, score_tokens
 from models.precision import default_device, resolve_precision
-from train.config import AuditConfig, TrainerConfig
+from train.audit_config import AuditConfig
+from train.config import TrainerConfig
 from train.progress import Progress
 
 SEED = 0

@@ -12,11 +12,12 @@ import torch
 
 import train.checkpoint_queue
 from models.digest import weights_digest
+from train.audit_config import AuditConfig
 from train.auditing import CheckpointRecord
 from train.callbacks.audit_on_checkpoint import AuditOnCheckpoint
 from train.callbacks.recording_checkpoint_io import RecordingCheckpointIO
 from train.checkpoint_queue import CheckpointQueue
-from train.config import AuditConfig, Config, DataConfig, ModelConfig, RunConfig, TrackConfig, TrainerConfig
+from train.config import Config, DataConfig, ModelConfig, RunConfig, TrackConfig, TrainerConfig
 from train.fit import write_run_files
 from train.ledger import Ledger
 from train.prepare import prepare

@@ -17,8 +17,8 @@ from datamodules.tokenise import Tokeniser
 from experiments.cli import main
 from models.digest import weights_digest
 from models.fine_tuning import FineTunedEncoder
+from train.audit_config import AuditConfig
 from train.config import (
-    AuditConfig,
     Config,
     DataConfig,
     ModelConfig,

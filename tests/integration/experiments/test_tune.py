@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,8 +18,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 import experiments.tune_reproduce
+from datamodules.errors import InputError
 from experiments.cli import main
-from experiments.tune_space import StudyConfig, TuneConfig, read_space
+from experiments.tune_config import StudyConfig, TuneConfig
+from experiments.tune_space import read_space
 from train.tracking import Trackers
 
 SPACE = {
@@ -72,7 +75,8 @@ def test_trials_are_finished_runs_and_a_total_and_can_be_repeated(flags, folder,
     assert main([*command, "--trials=2"]) == 0
     out = capsys.readouterr().out
     assert "2 trials finished: 2 complete" in out
-    assert max(len(line) for line in out.splitlines() if str(folder) not in line) <= 100
+    *lines, reproduction = out.splitlines()
+    assert max(len(line) for line in lines if str(folder) not in line) <= 100
     for number, run in enumerate(runs(folder)):
         config = yaml.safe_load((run / "config.yaml").read_text())
         assert config["track"]["group"] == "s"
@@ -102,8 +106,17 @@ def test_trials_are_finished_runs_and_a_total_and_can_be_repeated(flags, folder,
     for name in ("history", *(f"slice-{setting}" for setting in SPACE)):
         ElementTree.parse(folder / "plots" / f"{name}.svg")
 
+    # Fewer than there are: meant as new ones, which --trials does not count.
     capsys.readouterr()
-    assert main([*command, "--reproduce=best"]) == 0
+    assert main([*command, "--trials=2"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "found --trials 2, and 3 trials of study s that are finished" in error
+    assert "--trials 5 for 2 more, or 3 to report again" in error
+
+    # The command that was printed at the end.
+    program, *again = shlex.split(reproduction)
+    assert program == "imprint"
+    assert main(again) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"trial {best['trial']}, seed 0: stored val/ap_macro {best['value']}, now {best['value']}: ")
     assert "the same (the same weights)" in out
@@ -241,6 +254,39 @@ def test_when_the_first_trials_fail_alike_the_study_stops(flags, folder, capsys)
     assert len(runs(folder)) == 3
 
 
+@pytest.mark.parametrize("why", ["failed", "pruned"])
+def test_a_study_without_any_value_is_an_error(flags, folder, monkeypatch, capsys, why):
+    import experiments.tune_trial
+
+    def fit(config, **others):
+        raise optuna.TrialPruned if why == "pruned" else InputError("no value of val/x", "one", "--x")
+
+    monkeypatch.setattr(experiments.tune_trial, "fit", fit)
+    assert main([*flags(), "--trials=2"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"found no trial of study s with a value (2 {why}" in error
+    assert ("--tune.pruner none" if why == "pruned" else "the first failed of: found no value of val/x") in error
+    assert "--study NAME" in error
+    assert [row["state"] for row in rows(folder)] == [why] * 2
+
+
+def test_a_storage_that_fails_on_the_way_is_no_failure_of_a_trial(flags, folder, monkeypatch, capsys):
+    import experiments.tune_trial
+
+    def fit(config, **others):
+        raise OSError(30, "the journal's disk is read-only now")
+
+    command = flags()
+    with monkeypatch.context() as patch:
+        patch.setattr(experiments.tune_trial, "fit", fit)
+        assert main([*command, "--trials=1"]) == 2
+    error = capsys.readouterr().err
+    assert "journal.log, where writing failed (Read-only file system" in error
+    assert "Traceback" not in error
+    assert main([*command, "--trials=1"]) == 0
+    assert [row["state"] for row in rows(folder)] == ["complete"]
+
+
 def test_a_full_disk_is_no_failure_of_a_trial(flags, folder, monkeypatch, capsys):
     import experiments.tune_trial
     from datamodules.storage import writing
@@ -269,6 +315,8 @@ def test_a_full_disk_is_no_failure_of_a_trial(flags, folder, monkeypatch, capsys
     ("space", "tune", "more", "found", "fix"),
     [
         ({"model.los": {"choices": ["bce"]}}, {}, [], "model.los, which names no setting", "model.los"),
+        ({"model.dropout": {"low": 0.5, "high": 0.1}}, {}, [], "low 0.5 above high 0.1", "model.dropout"),
+        ({"optim.lr_head": {"low": 0, "high": 0.1, "log": True}}, {}, [], "log and low 0", "optim.lr_head"),
         ({"model.loss": {"choices": ["bce", 3]}}, {}, [], "model.loss with choice 3", "model.loss"),
         ({"model.dropout": {"low": 0, "high": 2}}, {}, [], "model.dropout 2", "model.dropout"),
         (SPACE, {"metric": "val/nothing"}, [], "val/nothing, which does not exist", "--tune.metric"),
@@ -276,11 +324,13 @@ def test_a_full_disk_is_no_failure_of_a_trial(flags, folder, monkeypatch, capsys
         (SPACE, {"max_instability": 0.1}, [], "without audits", "--tune.audit"),
         (SPACE, {"max_instability": 0.1, "audit": "all"}, ["--trainer.save_top_k=1"], "one checkpoint", "save_top_k"),
         (SPACE, {"audit": "all"}, ["--audit.audits=[nonsense]"], "audit 'nonsense'", "--audit.audits"),
-        (SPACE, {"audit": "all"}, ["--audit.datasets=[nonsense]"], "nonsense", "--audit.datasets"),
+        (SPACE, {"audit": "all"}, ["--audit.datasets=[nonsense]"], "nonsense", "name one of these data sets"),
         ({"model.loss": {"choices": ["bce", "wan"]}}, {}, [], "2 distinct settings for 3 trials", "--trials 2"),
         (SPACE, {}, ["--trials=0"], "--trials 0", "--trials"),
         (SPACE, {}, ["--storage=nonsense"], "storage 'nonsense'", "--storage"),
         (SPACE, {}, ["--storage=nodb://a:secret@b/c"], "nodb://a:***@b/c", "--storage"),
+        (SPACE, {}, ["--storage=journal:/dev/null/x/j.log"], "/dev/null/x/j.log, where writing failed", "mend that"),
+        (SPACE, {}, ["--storage=sqlite:////dev/null/x.db"], "x.db, which cannot be opened", "--storage"),
         (SPACE, {}, ["--study=a b"], "'a b", "--study"),
         (SPACE, {}, ["--plan=grid"], "grid", "--plan"),
         (SPACE, {"pruner": "random"}, [], "random", "tune"),
@@ -310,10 +360,10 @@ def test_a_study_goes_on_only_with_what_it_began_with(flags, folder, tiny_root, 
         ([*command, "--seed=3"], "seed 3 in a study that began with 0"),
         ([*command, "--plan=frozen"], "plan frozen in a study that began with tpe"),
         ([*command, "--tune.metric=val/loss"], "tune.metric val/loss in a study"),
-        (flags(other_space), "tune.space than study s began with: model.dropout was"),
+        (None, "tune.space than study s began with: model.dropout was"),
     ):
         capsys.readouterr()
-        assert main([*changed, "--trials=2"]) == 2
+        assert main([*(changed or flags(other_space)), "--trials=2"]) == 2
         error = capsys.readouterr().err.splitlines()[-1]
         assert found in error
         assert "--study NAME" in error
@@ -438,6 +488,17 @@ def test_a_study_in_postgresql(flags, folder):
     assert [process.returncode for process in both] == [0, 0], told
     found = counted(folder.with_name(f"s{os.getpid()}"))
     assert len(found) == len({settings_of(row) for row in found}) == 6
+
+
+def test_a_database_that_cannot_be_written_to(flags, tmp_path, capsys):
+    path = tmp_path / "study.db"
+    command = flags()
+    assert main([*command, f"--storage=sqlite:///{path}", "--trials=1"]) == 0
+    assert main([*command, f"--storage=sqlite:///file:{path}?mode=ro&uri=true", "--trials=2"]) == 2
+    error = capsys.readouterr().err
+    assert "where a query failed" in error.splitlines()[-1]
+    assert "readonly database" in error.splitlines()[-1]
+    assert "Traceback" not in error
 
 
 def test_sqlite_is_for_one_process(flags, tmp_path, capsys):

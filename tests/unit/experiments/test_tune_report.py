@@ -9,8 +9,9 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from experiments.tune_choice import candidates
+from experiments.tune_config import StudyConfig, TuneConfig
 from experiments.tune_report import Found, best_table, importances, summary_lines, write_report
-from experiments.tune_space import StudyConfig, TuneConfig, read_space
+from experiments.tune_space import read_space
 
 SPACE = {
     "optim.lr_head": {"low": 1e-4, "high": 1e-1, "log": True},

@@ -5,12 +5,11 @@ from dataclasses import fields
 import pytest
 
 from datamodules.errors import InputError
+from experiments.tune_config import StudyConfig, TuneConfig
 from experiments.tune_space import (
     NOT_SEARCHED,
     SEARCHED_DATA,
     SEARCHED_SECTIONS,
-    StudyConfig,
-    TuneConfig,
     read_space,
     some_settings,
     with_settings,
@@ -115,16 +114,21 @@ def test_every_setting_can_be_searched_but_those_that_trials_must_share(section)
 
 
 def test_a_setting_that_acts_under_one_choice_only_is_searched_with_that_choice():
-    smoothing = {"model.label_smoothing": {"low": 0.01, "high": 0.3}}
-    for space in (
-        {**smoothing},
-        {**smoothing, "model.loss": {"choices": ["an-ls", "bce"]}},
-        {"model.loss": {"choices": ["bce", "an-ls"]}, **smoothing, "optim.lr_head": {"low": 0.1, "high": 0.2}},
-    ):
-        with pytest.raises(InputError, match=r"label_smoothing 0\.01.*loss bce, where it does nothing.*loss an-ls"):
-            read_space(StudyConfig(tune=TuneConfig(space=space)))
-    space = {**smoothing, "model.loss": {"choices": ["an-ls"]}}
-    assert read_space(StudyConfig(tune=TuneConfig(space=space))).to_dict() == space
+    width = {"model.head_width": {"choices": [32, 64, 128]}}
+    for further in ({}, {"model.head": {"choices": ["linear", "label-attention"]}}):
+        with pytest.raises(InputError, match=r"head_width 32 with head linear, where it does nothing.*head mlp"):
+            read_space(StudyConfig(tune=TuneConfig(space={**width, **further})))
+    only = read_space(StudyConfig(tune=TuneConfig(space={**width, "model.head": {"choices": ["mlp"]}})))
+    assert (only.size, only.conditions) == (3, {})
+    heads = {"model.head": {"choices": ["linear", "mlp"]}, "model.loss": {"choices": ["bce", "wan"]}}
+    space = read_space(StudyConfig(tune=TuneConfig(space={**width, **heads})))
+    # Per loss: the linear head, and the other one in three widths.
+    assert space.size == 2 * (1 + 3)
+    linear = {"model.head": "linear", "model.head_width": 64, "model.loss": "bce"}
+    assert space.acting(linear) == {"model.head": "linear", "model.loss": "bce"}
+    assert space.acting(linear | {"model.head": "mlp"}) == linear | {"model.head": "mlp"}
+    plan = [tuple(sorted(space.acting(own).items())) for own in space.plan(8, seed=0)]
+    assert len(set(plan)) == 8
 
 
 def test_a_plan_is_drawn_by_its_seed_alone_and_grows_at_its_end():

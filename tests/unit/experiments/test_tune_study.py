@@ -12,7 +12,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 import experiments.tune_study as tune_study
-from experiments.tune_space import StudyConfig, TuneConfig, read_space
+from experiments.tune_config import StudyConfig, TuneConfig
+from experiments.tune_space import read_space
 from experiments.tune_study import SeededByNumber, SharedStudy, standing, this_process
 
 SPACE = {"model.dropout": {"low": 0.0, "high": 0.5}, "model.loss": {"choices": ["bce", "wan"]}}
@@ -90,6 +91,13 @@ def test_a_small_space_is_drawn_without_repetition(worker):
     work_off(worker(12, space=SMALL))
     drawn = [tuple(own.values()) for own in params(worker(12, space=SMALL))]
     assert len(set(drawn)) == 12
+
+
+def test_settings_that_do_nothing_make_no_distinct_trials(worker):
+    width = {"model.head_width": {"choices": [32, 64, 128]}, "model.head": {"choices": ["linear", "mlp"]}}
+    own = worker(4, space=width)
+    work_off(own)
+    assert len({tuple(sorted(own.space.acting(each).items())) for each in params(own)}) == 4
 
 
 def test_the_plan_is_the_same_whoever_takes_it(worker, tmp_path):

@@ -18,6 +18,7 @@ from models.classifier import ValueClassifier
 from models.encoder import load_pretrained
 from models.features import encoder_digest, score_pooled
 from models.inference import score_tokens
+from train.auditing import score_split
 from train.feature_cache import FeatureCache, corpus_features, with_features
 from train.progress import Progress
 
@@ -154,6 +155,43 @@ def test_other_tokens_are_pooled_anew(model, splits, cache, computed):
     with_features(model, splits, cache, "x", SILENT)
     with_features(model, TokenisedSplits(splits.train, splits.train, splits.test), cache, "x", SILENT)
     assert len(computed) == 2
+
+
+def test_features_of_another_encoder_are_not_scored(model, tiny_encoder, splits, cache):
+    split = with_features(model, splits, cache, "x", SILENT).test
+    other = classifier(tiny_encoder)
+    np.testing.assert_array_equal(score_split(model, split, "float32", 100), score_split(other, split, "float32", 100))
+    with torch.no_grad():
+        other.encoder.embeddings.word_embeddings.weight.mul_(2)
+    expected = score_tokens(other, split.tokens.ids, split.lengths, 0, "float32", 100)
+    np.testing.assert_array_equal(score_split(other, split, "float32", 100), expected)
+    assert not np.allclose(score_split(model, split, "float32", 100), expected, atol=1e-3)
+
+
+def test_two_processes_may_compute_the_same_at_once(model, corpus, cache, monkeypatch):
+    real, others = train.feature_cache.pooled_features, []
+
+    def overtaken(*arguments):
+        if not others:
+            others.append(None)
+            others[0] = corpus_features(model, corpus, cache, SILENT)
+        return real(*arguments)
+
+    monkeypatch.setattr(train.feature_cache, "pooled_features", overtaken)
+    own = corpus_features(model, corpus, cache, SILENT)
+    np.testing.assert_array_equal(own, others[0])
+    assert [path for path in cache.folder.iterdir() if "features" in path.name] == [only_file(cache)]
+    monkeypatch.undo()
+    monkeypatch.setattr(train.feature_cache, "pooled_features", None)
+    np.testing.assert_array_equal(corpus_features(model, corpus, cache, SILENT), own)
+
+
+def test_a_file_that_is_gone_is_made_again(model, corpus, cache, computed, capsys):
+    own = corpus_features(model, corpus, cache, SILENT)
+    only_file(cache).unlink()
+    np.testing.assert_array_equal(corpus_features(model, corpus, cache, SILENT), own)
+    assert len(computed) == 2
+    assert "damaged" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut off", "empty", "too long", "another array"])

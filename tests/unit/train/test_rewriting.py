@@ -8,7 +8,7 @@ import pytest
 from datamodules.errors import InputError
 from datamodules.preferences import read_preferences
 from train import rewriting
-from train.config import RewriteConfig
+from train.audit_config import RewriteConfig
 from train.progress import Progress
 from train.rewriting import rewrite_pairs
 

@@ -1,6 +1,7 @@
 from pathlib import Path
 
-from train.config import AuditConfig, DataConfig, RewardSource
+from train.audit_config import AuditConfig, RewardSource
+from train.config import DataConfig
 from train.shared import Shared
 
 

@@ -96,9 +96,9 @@ def audit_trials(study: Study, tune: TuneConfig, base: Config, say: Callable[[st
         say(f"auditing trial {trial.number}")
         is_done = all([audit_of(RunDirectory.open(path), base) for path in runs]) and is_done
         if tune.max_instability is not None:
-            worst = max(instability(RunDirectory.open(path)) for path in runs)
-            if not math.isnan(worst):
-                measured[str(trial.number)] = worst
+            shares = [instability(RunDirectory.open(path)) for path in runs]
+            if not any(map(math.isnan, shares)):
+                measured[str(trial.number)] = max(shares)
                 study.set_user_attr(INSTABILITY, measured)
     return is_done
 
@@ -117,7 +117,7 @@ def _to_audit(study: Study, tune: TuneConfig) -> list[FrozenTrial]:
 def audit_of(run: RunDirectory, base: Config) -> bool:
     """Audit the checkpoints of a run that no audit was finished for; whether all went well."""
     config = read_config(run.config_file)
-    config.audit, config.track = base.audit, config.track
+    config.audit = base.audit
     try:
         result = audit_run(run, config, pending_only=True, progress=Progress(base.run.progress))
     except InputError as error:

@@ -63,6 +63,8 @@ def run_tune(arguments: Sequence[str]) -> int:
     )
     settings = parser.parse_args(config_files_first(arguments, StudyConfig))
     config = config_of(parser, settings, StudyConfig)
+    if not config.audit.enabled:
+        config.tune.audit = "none"
     name = settings.study or config.run.experiment
     # The longest that the name of a trial's run becomes.
     if not NAME.fullmatch(f"{name}-t9999"):
@@ -114,14 +116,14 @@ def search(
             study = open_study(store, name, record, is_error(metric), sampler, make_pruner(config.tune), progress.say)
         own = SharedStudy(study, space, folder, n_trials, config.tune.stale_hours)
         require_total(own, progress.say)
-        if shown.startswith("sqlite"):
-            require_alone(own, shown, progress.say)
         if plan == "frozen":
             own.enqueue_plan(seed)
         with study_lock(folder):
             again = own.recover()
         for number in again:
             progress.say(f"trial {number} was stopped with its process: it is run again")
+        if shown.startswith("sqlite"):
+            require_alone(own, shown, progress.say)
         progress.say(f"study {name} in {shown}: {len(standing(study).finished)} of {n_trials} trials finished")
         work(own, base, config.tune, metric, shared, progress)
         return report(Found(study, space, record, shown, [], is_filtered(config.tune)), own, config, base)

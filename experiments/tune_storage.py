@@ -11,7 +11,7 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvin
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -66,7 +66,9 @@ def open_storage(requested: str | None, folder: Path) -> BaseStorage:
         # Optuna's own text speaks of Optuna's dependencies.
         module = str(getattr(error.__cause__ or error, "name", None) or first_line(error))
         raise InputError(
-            f"no driver for {name} ({module})", "the database's Python driver", "pip install it"
+            f"no driver for {name} ({module})",
+            "the database's Python driver",
+            f"install it, such as psycopg[binary] for PostgreSQL, or name another one in {FIX}",
         ) from error
     except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         raise InputError(f"{name}, which cannot be opened ({_reason(error)})", "a database in reach", FIX) from error
@@ -168,27 +170,23 @@ def open_study(
     pruner: BasePruner,
     say: Callable[[str], None],
 ) -> Study:
-    """Open a study, or begin it.
+    """Open a study, or begin it; one that is about something else stays as it is.
 
     Raises:
         InputError: A study of that name that is about something else.
     """
-    study = optuna.create_study(
-        storage=storage,
-        sampler=sampler,
-        pruner=pruner,
-        study_name=name,
-        direction="minimize" if is_lower_better else "maximize",
-        load_if_exists=True,
-    )
-    there = study.user_attrs.get(RECORD)
-    if there is None and not study.get_trials(deepcopy=False):
+    direction = StudyDirection.MINIMIZE if is_lower_better else StudyDirection.MAXIMIZE
+    if name not in optuna.get_all_study_names(storage):
+        # Another machine may begin it at this very moment.
+        optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
+    study = optuna.load_study(study_name=name, storage=storage, sampler=sampler, pruner=pruner)
+    if RECORD in study.user_attrs:
+        require_same(name, study.user_attrs[RECORD], record, say)
+    elif study.directions == [direction] and not study.get_trials(deepcopy=False):
         study.set_user_attr(RECORD, dict(record))
-    elif there is None:
+    else:
         found = f"study {name}, which another program began"
         raise InputError(found, "a study of `imprint tune`, or a new name", "--study")
-    else:
-        require_same(name, there, record, say)
     return study
 
 

@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ class Outcome:
 
 def base_config(config: StudyConfig) -> Config:
     """Return the settings of `imprint fit` alone."""
-    return Config(config.data, config.model, config.optim, config.trainer, config.audit, config.track, config.run)
+    return Config(**{section.name: getattr(config, section.name) for section in fields(Config)})
 
 
 def trial_config(

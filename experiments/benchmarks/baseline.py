@@ -1,10 +1,10 @@
 """Is a run better than words counted and a straight line through them, by more than the luck of its test texts?
 
-`python -m experiments.benchmarks.baseline RUN_DIR` gives TF-IDF with one-vs-rest logistic regression the same chances
-as the run: fitted on the run's train split; regularisation and vocabulary chosen by the metric that chose the run's
-checkpoint, and temperatures and thresholds fitted by the same code, on its validation split; test scored once. It reads
-the same view of each text, but uncut, which can only help it. Unknown labels are left out, label by label, of fitting
-and scoring.
+`python -m experiments.benchmarks.baseline RUN_DIR` (or the runs of all folds, whose test predictions are then put
+together) gives TF-IDF with one-vs-rest logistic regression the same chances as the run: fitted on the run's train
+split; regularisation and vocabulary chosen by the metric that chose the run's checkpoint, and temperatures and
+thresholds fitted by the same code, on its validation split; test scored once. It reads the same view of each text, but
+uncut, which can only help it. Unknown labels are left out, label by label, of fitting and scoring.
 
 Differences come with a paired bootstrap interval: both sides are scored on the same redrawn test texts. Whole groups
 are redrawn (texts that share a declared group, a dialogue opening or their text), which is the bootstrap over texts
@@ -16,7 +16,7 @@ The models are not fitted again: the interval is about test texts, not about tra
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +25,21 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from scipy import sparse
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn brings it
 
 from audits.stats.paired_bootstrap import Interval, Scored, paired_bootstrap
 from datamodules.annotated_text import UNKNOWN, AnnotatedText
-from datamodules.annotation_datamodule import text_parts
 from datamodules.errors import InputError
 from datamodules.files import write_json
 from datamodules.splits import connected_groups
-from datamodules.views import ViewRequest
+from experiments.benchmarks.tfidf import fit_baseline, label_matrix
 from experiments.parsing import read_config
-from models.calibration import fit_calibration
-from models.evaluation import is_single_positive, validation_metrics
-from models.metrics import Floats, multilabel_metrics
+from models.evaluation import is_single_positive
+from models.metrics import multilabel_metrics
 from train.config import Config
 from train.inputs import Annotations, read_annotations_and_split
 from train.progress import Progress
 from train.run_directory import RunDirectory
 
-MIN_DOCUMENTS = (1, 2, 4)
-REGULARISATION = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 HEADINGS = {"f1_macro": "macro-F1", "f1_micro": "micro-F1", "ap_macro": "mAP"}
 
 
@@ -59,7 +51,7 @@ def read_run_texts(run: RunDirectory, config: Config) -> Annotations:
     """
     annotations = read_annotations_and_split(config.data)
     run.require_same_splits(annotations.splits.to_dict())
-    if is_single_positive(_targets(annotations.splits.test)):
+    if is_single_positive(label_matrix(annotations.splits.test)):
         raise InputError("texts without a known negative label", "known negatives: F1 needs them", "another run")
     return annotations
 
@@ -85,69 +77,12 @@ def read_predictions(
         raise InputError(f"{files[0]} without column {missing[0]}", "predictions of this taxonomy", "another run")
     # Null is unknown.
     true = np.stack([table[f"{label}_true"].cast("int8").fill_null(UNKNOWN).to_numpy() for label in labels], axis=1)
-    if table["text_id"].to_pylist() != [text.text_id for text in test] or (true != _targets(test)).any():
+    if table["text_id"].to_pylist() != [text.text_id for text in test] or (true != label_matrix(test)).any():
         found = f"{files[0]}, whose texts or labels are not those of the test split"
         raise InputError(found, "the data that the run was trained on", "IMPRINT_DATA, or a run on these data")
     scores = np.stack([table[label].to_numpy() for label in labels], axis=1)
     decisions = np.stack([table[f"{label}_on"].to_numpy() for label in labels], axis=1)
     return files[0].name.removesuffix("-test.parquet"), Scored(scores, decisions.astype(np.bool_))
-
-
-def fit_baseline(annotations: Annotations, config: Config, progress: Progress) -> tuple[Scored, dict[str, Any]]:
-    """Fit, choose and calibrate the baseline on train and validation, and predict test.
-
-    Returns:
-        Its predictions, and what was chosen: `min_df` and `C`, and by which `criterion` of what `value` on validation.
-    """
-    view = ViewRequest(config.data.view, config.data.truncation, config.data.max_length)
-    parts = (annotations.splits.train, annotations.splits.val, annotations.splits.test)
-    texts = [["".join(text_parts(text.text, view)) for text in part] for part in parts]
-    targets = [_targets(part) for part in parts]
-    groups, taxonomy = connected_groups(parts[1]), annotations.taxonomy
-    # What chose the run's checkpoint, where predictions alone give it (the loss, say, is nothing to compare by).
-    criterion = config.trainer.monitor.removeprefix("val/")
-    settings: list[tuple[float, int, float]] = []
-    logits: list[list[Floats]] = []
-    with progress.bar("fitting the baseline", len(MIN_DOCUMENTS) * len(REGULARISATION), "settings") as advance:
-        for min_df in MIN_DOCUMENTS:
-            vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=min_df)
-            train, *others = vectorizer.fit_transform(texts[0]), *(vectorizer.transform(t) for t in texts[1:])
-            for c in REGULARISATION:
-                # Threads only cost time here: the products are sparse, the vectors short.
-                with threadpool_limits(1):
-                    logits.append(_one_vs_rest(train, targets[0], others, c))
-                metrics = validation_metrics(logits[-1][0], targets[1], groups, taxonomy, False, None)
-                criterion = criterion if criterion in metrics else "ap_macro"
-                settings.append((metrics[criterion], min_df, c))
-                advance(1)
-    best = int(np.argmax(np.nan_to_num([value for value, _, _ in settings], nan=-np.inf)))
-    (value, min_df, c), (val, test) = settings[best], logits[best]
-    calibration = fit_calibration(val, targets[1], taxonomy.labels, taxonomy.signed, softmax=False)
-    decisions = calibration.decide(calibration.probabilities(test))
-    return Scored(test, decisions), {"min_df": min_df, "C": c, "criterion": criterion, "value": value}
-
-
-def _one_vs_rest(
-    train: sparse.csr_matrix, targets: NDArray[np.integer], others: Sequence[sparse.csr_matrix], c: float
-) -> list[Floats]:
-    """Fit one balanced logistic regression per label on its known texts; logits [n, L] of each of `others`.
-
-    A label with one known class in training gets the same logit, 0, everywhere.
-    """
-    logits = [np.zeros((other.shape[0], targets.shape[1])) for other in others]
-    for k in range(targets.shape[1]):
-        known = targets[:, k] != UNKNOWN
-        if len(np.unique(targets[known, k])) == 2:
-            head = LogisticRegression(C=c, class_weight="balanced", solver="newton-cg", max_iter=1000)
-            head.fit(train[known], targets[known, k])
-            for part, other in zip(logits, others, strict=True):
-                part[:, k] = head.decision_function(other)
-    return logits
-
-
-def _targets(texts: Sequence[AnnotatedText]) -> NDArray[np.int64]:
-    """Labels of some texts, int64 [n, L]."""
-    return np.array([text.labels for text in texts], dtype=np.int64)
 
 
 def side_metrics(side: Scored, targets: NDArray[np.integer], labels: tuple[str, ...]) -> dict[str, float]:
@@ -174,8 +109,35 @@ def results_table(
     return table
 
 
-def run_benchmark(path: Path, weights: str | None, n_replicates: int, output: Path | None, console: Console) -> None:
-    """Compare one run with the baseline, print the result and write it to `output`, if given.
+@dataclass(frozen=True, slots=True, eq=False)
+class BothSides:
+    """Both sides' predictions of the test texts of one run, or of several folds.
+
+    Attributes:
+        runs: Run id and first 8 digits of the weights of each run.
+        labels: Names of the labels [L].
+        run: Predictions of the run.
+        baseline: Predictions of the baseline.
+        targets: 1, 0 or -1 (unknown), int64 [n, L].
+        groups: Group number of each text, int64 [n].
+        text_ids: [n].
+        chosen: What the baseline chose, by run.
+        is_sample: Whether the texts are the embedded sample.
+    """
+
+    runs: tuple[tuple[str, str], ...]
+    labels: tuple[str, ...]
+    run: Scored
+    baseline: Scored
+    targets: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    text_ids: tuple[str, ...]
+    chosen: tuple[dict[str, Any], ...]
+    is_sample: bool
+
+
+def predict_both(path: Path, weights: str | None, progress: Progress) -> BothSides:
+    """Read what a run predicted on its test texts, and let the baseline predict them.
 
     Raises:
         InputError: Not a finished run, other data than its own, or labels that allow no F1.
@@ -184,26 +146,83 @@ def run_benchmark(path: Path, weights: str | None, n_replicates: int, output: Pa
     config = read_config(run.config_file)
     annotations = read_run_texts(run, config)
     test, labels = annotations.splits.test, annotations.taxonomy.labels
-    targets, groups = _targets(test), connected_groups(test)
     weights, of_run = read_predictions(run, weights, labels, test)
-    of_baseline, chosen = fit_baseline(annotations, config, Progress())
-    intervals = paired_bootstrap(of_run, of_baseline, targets, groups, n_replicates)
-    metrics = {"run": side_metrics(of_run, targets, labels), "baseline": side_metrics(of_baseline, targets, labels)}
-    n_groups, n_scored = len(np.unique(groups)), int(metrics["run"]["n_values_scored"])
-    console.print(results_table(metrics["run"], metrics["baseline"], intervals, f"{run.run_id}, {weights}"))
+    of_baseline, chosen = fit_baseline(annotations, config, progress)
+    return BothSides(
+        runs=((run.run_id, weights),),
+        labels=labels,
+        run=of_run,
+        baseline=of_baseline,
+        targets=label_matrix(test),
+        groups=np.asarray(connected_groups(test)),
+        text_ids=tuple(text.text_id for text in test),
+        chosen=(chosen,),
+        is_sample=annotations.data.is_sample,
+    )
+
+
+def put_together(folds: Sequence[BothSides]) -> BothSides:
+    """Put the test texts of folds together.
+
+    Raises:
+        InputError: Other labels, or a text in two of them.
+    """
+    first = folds[0]
+    text_ids = tuple(text_id for fold in folds for text_id in fold.text_ids)
+    if any(fold.labels != first.labels for fold in folds) or len(set(text_ids)) < len(text_ids):
+        found = "runs with other labels, or with a test text in common"
+        raise InputError(found, "one run, or one of each fold (--data.fold)", "other run directories")
+    starts = np.cumsum([0, *(int(fold.groups.max()) + 1 for fold in folds[:-1])])
+    return BothSides(
+        runs=tuple(run for fold in folds for run in fold.runs),
+        labels=first.labels,
+        run=_scored([fold.run for fold in folds]),
+        baseline=_scored([fold.baseline for fold in folds]),
+        targets=np.concatenate([fold.targets for fold in folds]),
+        groups=np.concatenate([fold.groups + start for fold, start in zip(folds, starts, strict=True)]),
+        text_ids=text_ids,
+        chosen=tuple(chosen for fold in folds for chosen in fold.chosen),
+        is_sample=first.is_sample,
+    )
+
+
+def _scored(parts: Sequence[Scored]) -> Scored:
+    return Scored(np.concatenate([p.scores for p in parts]), np.concatenate([p.decisions for p in parts]))
+
+
+def run_benchmark(
+    paths: Sequence[Path], weights: str | None, n_replicates: int, output: Path | None, console: Console
+) -> None:
+    """Compare a run, or the runs of all folds, with the baseline, print the result and write it to `output`, if given.
+
+    Raises:
+        InputError: As `predict_both` and `put_together`.
+    """
+    progress = Progress()
+    found = put_together([predict_both(path, weights, progress) for path in paths])
+    intervals = paired_bootstrap(found.run, found.baseline, found.targets, found.groups, n_replicates)
+    metrics = {
+        "run": side_metrics(found.run, found.targets, found.labels),
+        "baseline": side_metrics(found.baseline, found.targets, found.labels),
+    }
+    n_test, n_groups = len(found.targets), len(np.unique(found.groups))
+    name = ", ".join(found.runs[0]) if len(found.runs) == 1 else f"{found.runs[0][0]} and {len(paths) - 1} other folds"
+    console.print(results_table(metrics["run"], metrics["baseline"], intervals, name))
+    n_scored = int(metrics["run"]["n_values_scored"])
     for line in (
-        f"{n_scored} of {len(labels)} values scored; a value without a known positive in test is in no macro",
-        f"{len(test):,} test texts in {n_groups:,} groups; {n_replicates:,} replicates redraw groups; the macros of a "
+        f"{n_scored} of {len(found.labels)} values scored; a value without a known positive in test is in no macro",
+        f"{n_test:,} test texts in {n_groups:,} groups; {n_replicates:,} replicates redraw groups; the macros of a "
         "replicate run over the values that have a score in it, the same ones for both sides",
-        "baseline: min_df {min_df}, C {C:g} by validation {criterion} {value:.3f}".format(**chosen),
+        *("baseline: min_df {min_df}, C {C:g} by validation {criterion} {value:.3f}".format(**c) for c in found.chosen),
     ):
         console.print(line, highlight=False, markup=False)
-    if annotations.data.is_sample:
+    if found.is_sample:
         console.print("These texts are the embedded sample: made to learn the tool with, not to draw conclusions from.")
     if output is not None:
-        about = {"run_id": run.run_id, "weights": weights, "is_sample": annotations.data.is_sample}
-        counts = {"n_test": len(test), "n_groups": n_groups, "n_values": len(labels), "n_replicates": n_replicates}
-        parts = metrics | {"chosen": chosen} | {f"difference/{name}": asdict(i) for name, i in intervals.items()}
+        runs = [{"run_id": run_id, "weights": digest} for run_id, digest in found.runs]
+        about = {"runs": runs, "is_sample": found.is_sample, "chosen": [_plain(c) for c in found.chosen]}
+        counts = {"n_test": n_test, "n_groups": n_groups, "n_values": len(found.labels), "n_replicates": n_replicates}
+        parts = metrics | {f"difference/{name}": asdict(i) for name, i in intervals.items()}
         write_json(output, {**about, **counts, **{name: _plain(part) for name, part in parts.items()}})
         console.print(f"written to {output}", highlight=False, soft_wrap=True)
 
@@ -218,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.benchmarks.baseline", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("run_dir", type=Path, help="folder that `imprint fit` wrote")
+    parser.add_argument("run_dirs", type=Path, nargs="+", help="folder that `imprint fit` wrote; one per fold")
     parser.add_argument("--bootstrap", type=int, default=2000, help="bootstrap replicates (default %(default)s)")
     parser.add_argument("--output", type=Path, help="JSON file to write the numbers to, per value too")
     parser.add_argument("--weights", help="first 8 digits of the checkpoint's digest, where several were tested")
@@ -227,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if settings.bootstrap < 1:
             raise InputError(f"--bootstrap {settings.bootstrap}", "at least 1 replicate", "--bootstrap")
         console = Console(width=100)
-        run_benchmark(settings.run_dir, settings.weights, settings.bootstrap, settings.output, console)
+        run_benchmark(settings.run_dirs, settings.weights, settings.bootstrap, settings.output, console)
     except InputError as error:
         print(f"baseline: error: {error}", file=sys.stderr)
         return 2

@@ -7,9 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from audits.stats.paired_bootstrap import Scored
 from datamodules.errors import InputError
 from datamodules.preferences import read_preferences
-from experiments.benchmarks.baseline import read_predictions
+from experiments.benchmarks.baseline import BothSides, put_together, read_predictions
 from experiments.benchmarks.scoring import Comparison, Timed, flips, results_table, sampled_pairs, take_turns
 from train.run_directory import RunDirectory
 
@@ -47,6 +48,41 @@ def test_predictions_must_be_one_file_of_the_same_texts_and_labels(predictions):
     with pytest.raises(InputError, match=r"0123abcd-test.parquet, 4567abcd-test.parquet.*--weights"):
         read_predictions(run, None, ["a"], texts)
     assert read_predictions(run, "4567abcd", ["a"], texts)[0] == "4567abcd"
+
+
+@pytest.fixture
+def fold():
+    """Make the predictions of a fold of two texts, each a group of its own."""
+
+    def make(first_id, score):
+        scores = np.array([[score], [1 - score]])
+        return BothSides(
+            runs=((f"run-{first_id}", "0123abcd"),),
+            labels=("a",),
+            run=Scored(scores, scores > 0.5),
+            baseline=Scored(1 - scores, scores < 0.5),
+            targets=np.array([[1], [0]]),
+            groups=np.array([0, 1]),
+            text_ids=(first_id, f"{first_id}-other"),
+            chosen=({"min_df": 1},),
+            is_sample=False,
+        )
+
+    return make
+
+
+def test_folds_are_put_together_with_groups_of_their_own(fold):
+    both = put_together([fold("x", 0.9), fold("y", 0.2)])
+    assert both.run.scores[:, 0] == pytest.approx([0.9, 0.1, 0.2, 0.8])
+    assert both.baseline.decisions[:, 0].tolist() == [False, True, True, False]
+    assert both.groups.tolist() == [0, 1, 2, 3]
+    assert both.targets[:, 0].tolist() == [1, 0, 1, 0]
+    assert len(both.runs) == len(both.chosen) == 2
+
+
+def test_folds_that_share_a_text_are_refused(fold):
+    with pytest.raises(InputError, match="a test text in common"):
+        put_together([fold("x", 0.9), fold("x", 0.2)])
 
 
 def test_ways_take_turns_and_their_logits_come_back_in_row_order():

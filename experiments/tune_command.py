@@ -206,7 +206,7 @@ def report(found: Found, own: SharedStudy, config: StudyConfig, base: Config) ->
     for line in summary_lines(found, shares):
         print(line)
     if not is_finished:
-        print(f"{len(now.running)} trials are with other processes; the last to finish audits and reports")
+        print(f"with other processes: {len(now.running)}; the last to finish audits and reports")
     print(f"Results are in {own.folder}: study.json, trials.csv, plots/*.svg, and the runs in trials/")
     return 0 if is_audited else 1
 

@@ -1,7 +1,6 @@
 """How is a pretrained encoder fine-tuned, whatever its head?"""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any, ClassVar, Self
 
@@ -132,8 +131,7 @@ class FineTunedEncoder(pl.LightningModule):
         Returns:
             float32: pooled vectors [batch, hidden], or token states [batch, length, hidden] where pooling is learnt.
         """
-        with torch.no_grad() if self.encoder_training == "frozen" else nullcontext():
-            states = token_states(self.encoder, input_ids, attention_mask, self.tokeniser.window)
+        states = token_states(self.encoder, input_ids, attention_mask, self.tokeniser.window)
         return self.pooling(states, attention_mask) if self.has_vector_features else states.float()
 
     def score_features(self, features: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:

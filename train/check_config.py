@@ -77,6 +77,7 @@ def check_config(config: Config) -> None:
     check_fold(config.data.fold, config.data.n_folds)
     check_choices(config)
     check_further(config.data.also)
+    check_targets(config.model.lora_targets)
     check_window(config)
     check_experiment_name(config.run.experiment)
 
@@ -94,6 +95,13 @@ def check_further(also: Sequence[FurtherData]) -> None:
     for further in also:
         if not (math.isfinite(further.weight) and test(further.weight)):
             raise InputError(f"weight {further.weight} of {further.name} in data.also", needed, "--data.also")
+
+
+def check_targets(targets: Sequence[str] | None) -> None:
+    """Raise InputError for an empty list of adapted layers, which would read as peft's choice of them."""
+    if targets is not None and not targets:
+        needed = "the end of the name of one linear layer or more"
+        raise InputError("model.lora_targets [], no layer at all", needed, "--model.lora_targets, or leave it out")
 
 
 def check_choices(config: Config) -> None:

@@ -106,8 +106,11 @@ def require_audits(run: RunDirectory, audits: Sequence[StoredAudit], n: int) -> 
     if len(audits) < n:
         at = f" (step {audits[0].step})" if audits else ""
         found = f"{len(audits) or 'no'} audited checkpoint{'' if len(audits) == 1 else 's'}{at} in {run.path}"
-        more = f"imprint fit --resume {run.path} --trainer.max_epochs N"
-        raise InputError(found, f"at least {n}", f"imprint audit {run.path} --pending, or train on with {more}")
+        fix = f"imprint audit {run.path} --pending"
+        # An ensemble, or a run that kept no last checkpoint, cannot be trained on.
+        if run.last_checkpoint.is_file():
+            fix += f", or train on with imprint fit --resume {run.path} --trainer.max_epochs N"
+        raise InputError(found, f"at least {n}", fix)
 
 
 def audit_at(run: RunDirectory, audits: Sequence[StoredAudit], step: int) -> StoredAudit:

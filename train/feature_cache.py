@@ -122,7 +122,7 @@ def _vectors(
     """Read the vectors of a key, or compute and write them first."""
     path = cache.folder / f"{key[:32]}.features.npy"
     shape = (len(lengths), int(model.encoder.config.hidden_size))  # type: ignore[union-attr,arg-type]
-    if (found := _cached(path, shape)) is not None:
+    if (found := _cached(path)) is not None:
         return found
     if path.exists():
         progress.say(f"  {path} is damaged: computed again")
@@ -144,7 +144,7 @@ def _vectors(
                 raise InputError(what, "an encoder whose weights are whole", "--model.encoder")
             out.write(vectors.astype("<f4").data)
         file.write(out.digest.digest())
-    if (found := _cached(path, shape)) is None:
+    if (found := _cached(path)) is None:
         raise InputError(f"{path}, which cannot be read back", "a folder that keeps files", "--run.cache_dir")
     return found
 
@@ -161,8 +161,8 @@ class _Checksummed:
         return self._file.write(content)
 
 
-def _cached(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
-    """Map the vectors of a file into memory; None where it is missing, damaged or of another shape."""
+def _cached(path: Path) -> np.ndarray | None:
+    """Map the vectors of a file into memory; None where it is missing or damaged."""
     try:
         status = path.stat()
         state = status.st_ino, status.st_size, status.st_mtime_ns
@@ -172,7 +172,7 @@ def _cached(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
             if digest != content[-_CHECKSUM_BYTES:].tobytes():
                 return None
             _checked[path] = state
-        vectors = np.load(path, mmap_mode="r")
+        vectors: np.ndarray = np.load(path, mmap_mode="r")
     except (OSError, ValueError):
         return None
-    return vectors if vectors.shape == shape and vectors.dtype == np.float32 else None
+    return vectors

@@ -119,7 +119,7 @@ def write_run_files(
         data["test_annotations"] = annotated.test_report.to_dict()
     if prepared.annotations.further:
         data["further_annotations"] = {
-            own.data.name: [report.to_dict() for report in (own.data.report, own.data.test_report) if report]
+            own.taxonomy.name: [report.to_dict() for report in (own.data.report, own.data.test_report) if report]
             for own in prepared.annotations.further
         }
     run.write_environment(prepared.device, data, parent, prepared.model.parameter_counts())

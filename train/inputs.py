@@ -17,6 +17,8 @@ from datamodules.taxonomy import Taxonomy, load_taxonomy
 from train.audit_config import AuditConfig
 from train.config import DataConfig, FurtherData
 
+# As predictions/*-test-reliability.parquet are named, beside predictions/*-test-<further taxonomy>.parquet.
+RELIABILITY = "reliability"
 OWN_TAXONOMY = {
     "sample": "value-imprint",
     "value-imprint": "value-imprint",
@@ -48,7 +50,7 @@ class Annotations:
 
     def splits_to_dict(self) -> dict[str, Any]:
         """Ids per split with the counts, as `splits.json` holds them."""
-        further = {own.data.name: own.splits.to_dict() for own in self.further}
+        further = {own.taxonomy.name: own.splits.to_dict() for own in self.further}
         return self.splits.to_dict() | ({"further": further} if further else {})
 
 
@@ -126,6 +128,9 @@ def split_with_further(data: AnnotatedData, further: Sequence[AnnotatedData], co
         found = f"two data sets of taxonomy {doubled[0]}, which would be two heads of the same values"
         fix = "leave one out of --data.also, or put their texts into one table (--data.name table)"
         raise InputError(found, "a taxonomy of its own for each data set", fix)
+    if RELIABILITY in names[1:]:
+        found = f"a further data set of taxonomy {RELIABILITY}, whose predictions would lie where reliability does"
+        raise InputError(found, "another name", "rename the taxonomy in its YAML file, or make it that of --data.name")
     settings = [_settings_of(each, config) for each in config.also]
     others = [split_annotations(each, own_settings) for each, own_settings in zip(further, settings, strict=True)]
     splits = without_overlap([each.splits for each in (own, *others)])

@@ -249,7 +249,9 @@ def checked_monitor(requested: str, val: TokenisedSplit, model: Scorer) -> str:
     automatic = "val/f1_top1_macro" if is_single_positive(main) else "val/ap_macro"
     monitor = automatic if requested == "auto" else requested
     if monitor not in defined:
-        averages = [name for name in defined if name.count("/") == 1]
+        # Of a further taxonomy they are val/<taxonomy>/<name>; all others with so many parts are of one value.
+        starts = tuple(f"val/{task.qualified('')}" for task in model.tasks)
+        averages = [name for name in defined if any("/" not in name.removeprefix(start) for start in starts)]
         exists = f"val/{monitor.removeprefix('val/')}" in (*losses, *(f"val/{name}" for name in metrics))
         why = f"which {len(val.texts)} validation texts leave undefined" if exists else "which does not exist"
         found = f"metric {monitor}, {why}"

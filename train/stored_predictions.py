@@ -92,7 +92,8 @@ def _stacked(table: pa.Table, names: list[str], kind: str) -> np.ndarray:
 
 def _best_file(run: RunDirectory) -> Path:
     """Of several files (a run that was gone on with has one of each end), that of the best monitored metric."""
-    files = sorted((run.path / "predictions").glob(f"*{ENDING}"))
+    # Not those of a further taxonomy whose name has this end too.
+    files = [path for path in sorted((run.path / "predictions").glob(f"*{ENDING}")) if path.name.count("-") == 1]
     if not files:
         found = f"no predictions/*{ENDING} in {run.path}"
         raise InputError(found, "a finished run", f"imprint fit --resume {run.path}, or leave it out")

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from datamodules.files import read_json
+from datamodules.taxonomy import load_taxonomy
 from experiments.cli import main
 from models.calibration import Calibration
 from models.classifier import load_classifier
@@ -70,7 +71,7 @@ def _check_metrics(run, model):
     (thresholds,) = (run / "thresholds").glob("*.json")
     whole = Calibration.from_json(json.loads(thresholds.read_text()))
     assert list(whole.further) == ["schwartz", "value-imprint"]
-    sets = {"": splits, "schwartz": splits["further"]["fulcra"], "value-imprint": splits["further"]["value-imprint"]}
+    sets = {"": splits, "schwartz": splits["further"]["schwartz"], "value-imprint": splits["further"]["value-imprint"]}
     for task in model.tasks:
         name = f"{thresholds.stem}-test{'-' * bool(task.name)}{task.name}.parquet"
         table = pq.read_table(run / "predictions" / name)
@@ -173,7 +174,7 @@ def test_shared_texts_leave_training(tiny_run, runs, tiny_root, tmp_path, capsys
     assert tiny_run("--data.name=valueeval", also, *FLAGS, OFF) == 0
     said = capsys.readouterr()
     splits = read_json(runs()[0] / "splits.json", "")
-    own = splits["further"]["table"]
+    own = splits["further"]["own"]
     assert own["n_overlaps_dropped"] > 10
     assert f"{own['n_overlaps_dropped']} training texts dropped that another data set" in said.out + said.err
     # Rows are numbered from 1, and the first 40 are the main test texts.
@@ -196,4 +197,32 @@ def test_shared_texts_leave_training(tiny_run, runs, tiny_root, tmp_path, capsys
 def test_mistakes_are_told_before_anything_is_written(tiny_run, tmp_path, capsys, flags, said):
     assert tiny_run("--data.name=valueeval", *FLAGS, OFF, *flags) == 2
     assert said in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_two_tables_have_splits_of_their_own_and_are_told_apart(tiny_run, runs, tmp_path, capsys):
+    tables = []
+    for name in ("first", "second"):
+        table, taxonomy = tmp_path / f"{name}.jsonl", tmp_path / f"{name}.yaml"
+        rows = [{"text": f"{name} text {i}", "one": i % 2, "two": 1 - i % 2} for i in range(40)]
+        table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        taxonomy.write_text(yaml.safe_dump({"name": name, "values": [{"slug": s, "name": s} for s in ("one", "two")]}))
+        tables.append(f"{{name: table, path: {table}, taxonomy: {taxonomy}}}")
+    also = f"--data.also=[{', '.join(tables)}]"
+    assert tiny_run("--data.name=valueeval", also, *FLAGS, OFF) == 0
+    (run,) = runs()
+    further = read_json(run / "splits.json", "")["further"]
+    assert list(further) == ["first", "second"]
+    assert list(read_json(run / "env.json", "")["data"]["further_annotations"]) == ["first", "second"]
+    capsys.readouterr()
+    assert tiny_run("--data.name=valueeval", also, *FLAGS, OFF, "--trainer.monitor=val/nothing") == 2
+    assert "val/first/f1_macro" in capsys.readouterr().err
+
+
+def test_a_further_taxonomy_may_not_take_the_name_of_another_file(tiny_run, tmp_path, capsys):
+    taxonomy = load_taxonomy("value-imprint").to_dict() | {"name": "reliability"}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(taxonomy))
+    also = f"--data.also=[{{name: value-imprint, taxonomy: {tmp_path / 'own.yaml'}}}]"
+    assert tiny_run("--data.name=valueeval", also, *FLAGS, OFF) == 2
+    assert "a further data set of taxonomy reliability" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

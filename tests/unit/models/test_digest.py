@@ -80,6 +80,27 @@ def test_an_encoder_that_is_another_is_read_again(model, read):
     assert digest(model.state_dict()) == weights_digest(model.state_dict())
 
 
+def test_another_name_or_form_is_another_encoder():
+    digest = FrozenDigest()
+    matrix = torch.arange(4.0).reshape(2, 2)
+    for state in (
+        {"encoder.a": matrix},
+        {"encoder.b": matrix},
+        {"encoder.b": matrix.t()},
+        {"encoder.b": matrix.view(4)},
+    ):
+        assert digest(state) == weights_digest(state)
+
+
+def test_writes_to_inference_tensors_are_seen():
+    digest = FrozenDigest()
+    with torch.inference_mode():
+        state = {"encoder.a": torch.zeros(3)}
+        for _ in range(3):
+            state["encoder.a"].add_(1)
+            assert digest(state) == weights_digest(state)
+
+
 def test_no_other_tensor_can_come_to_lie_where_a_known_one_lay():
     digest, places = FrozenDigest(), []
     for value in range(20):

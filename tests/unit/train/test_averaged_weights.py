@@ -82,6 +82,12 @@ def test_training_goes_on_from_its_own_weights():
     assert training.step(3.0).validate() > average
 
 
+def test_the_end_of_an_epoch_shows_the_average_also_without_a_validation():
+    training = Training(0.5).step(1.0, 2.0)
+    training.callback.on_train_epoch_end(training.trainer, training.model)
+    assert training.model.weight.item() == Training(0.5).step(1.0, 2.0).validate()
+
+
 def test_only_an_optimiser_step_counts():
     training = Training(0.5).step(1.0, 2.0)
     average = training.validate()

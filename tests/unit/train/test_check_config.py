@@ -17,7 +17,7 @@ VALUES = {
     "model.lora_rank": 8,
     "model.lora_alpha": 16.0,
     "model.lora_dropout": 0.0,
-    "model.lora_targets": [],
+    "model.lora_targets": ["query"],
     "trainer.ema_decay": 0.99,
 }
 
@@ -61,3 +61,11 @@ def test_a_number_out_of_range_is_told(setting, value):
         check_config(with_values(**{setting: value} | dict([ACTS_UNDER[setting]])))
     assert raised.value.found == f"{setting} {value}"
     assert raised.value.fix == f"--{setting}"
+
+
+def test_no_layer_to_adapt_is_told_and_not_read_as_the_default():
+    lora = {"model.encoder_training": "lora"}
+    with pytest.raises(InputError) as raised:
+        check_config(with_values(**lora, **{"model.lora_targets": []}))
+    assert raised.value.found == "model.lora_targets [], no layer at all"
+    check_config(with_values(**lora))

@@ -151,6 +151,13 @@ def test_a_head_does_not_change_the_key_and_all_else_does(model, tiny_encoder, c
     assert len(computed) == 5
 
 
+def test_bf16_rounds_in_the_encoder_and_vectors_are_kept_in_float32(model, corpus, cache):
+    exact = corpus_features(model, corpus, cache, SILENT)
+    rounded = corpus_features(model, corpus, FeatureCache(cache.folder, "bf16", 256), SILENT)
+    assert exact.dtype == rounded.dtype == np.float32
+    assert 0 < np.abs(exact - rounded).max() < 0.05
+
+
 def test_other_tokens_are_pooled_anew(model, splits, cache, computed):
     with_features(model, splits, cache, "x", SILENT)
     with_features(model, TokenisedSplits(splits.train, splits.train, splits.test), cache, "x", SILENT)

@@ -95,3 +95,9 @@ def test_reliability_files_are_no_predictions(run):
     write(run)
     pq.write_table(pa.table({"a": [1]}), run.path / "predictions" / "aaaaaaaa-test-reliability.parquet")
     assert np.array_equal(read_test_predictions(run).targets[:, 0], [1, -1, 0])
+
+
+def test_validation_of_a_further_taxonomy_that_ends_alike_is_no_test(run):
+    (run.path / "predictions" / "aaaaaaaa-val-my-test.parquet").write_bytes(b"")
+    with pytest.raises(InputError, match=r"no predictions/\*-test\.parquet"):
+        read_test_predictions(run)

@@ -114,12 +114,21 @@ def best(run):
     return path.name[:8]
 
 
-def test_audits_say_what_ordinary_scoring_says(tiny_run, only_run, tmp_path, monkeypatch):
+def test_audits_say_what_ordinary_scoring_says(tiny_run, only_run, tmp_path, monkeypatch, pooled):
+    new_run, n_pooled = train.fit._new_run, []
+
+    def noted(*arguments):
+        n_pooled.append(len(pooled))
+        return new_run(*arguments)
+
+    monkeypatch.setattr(train.fit, "_new_run", noted)
     flags = (*FROZEN, "--trainer.max_epochs=1", "--audit.audits=[value-distribution,robustness]")
     flags += ('--audit.rewards=[{"name":"length","kind":"length"}]', "--audit.noise_floor=false")
     flags += ("--audit.rewrite.pairs=4",)
     assert tiny_run(*flags) == 0
     run = only_run().rename(tmp_path / "cached")
+    # All before there is a run, those of rewritings too: splits, two corpora, and each of these rewritten.
+    assert n_pooled == [len(pooled)] == [5]
     monkeypatch.setattr(train.fit, "with_cached_features", without_cache)
     assert tiny_run(*flags, "--audit.precision=float32") == 0
     items = [

@@ -26,7 +26,7 @@ OVERRIDDEN = {flag.lstrip("-").split("=")[0] for flag in TINY} | {
     "data.val_fraction",
     "model.encoder",
 }
-RUN_FILES = {"config.yaml", "env.json", "splits.json", "metrics.jsonl", "ledger.jsonl", "wandb"}
+RUN_FILES = {"config.yaml", "cost.json", "env.json", "splits.json", "metrics.jsonl", "ledger.jsonl", "wandb"}
 RUN_FOLDERS = {"checkpoints", "thresholds", "predictions", "corpus", "audits"}
 
 
@@ -47,7 +47,7 @@ def reward_fit(tiny_encoder, tiny_root, tmp_path, monkeypatch):
 def test_reward_file(path, reward_fit, tmp_path, capsys):
     assert reward_fit(path) == 0
     (run,) = (tmp_path / "reward-runs").iterdir()
-    assert {entry.name for entry in run.iterdir()} == RUN_FILES - {"ledger.jsonl"} | {"checkpoints"}
+    assert {entry.name for entry in run.iterdir()} == RUN_FILES - {"cost.json", "ledger.jsonl"} | {"checkpoints"}
     settings = yaml.safe_load(path.read_text())
     resolved = yaml.safe_load((run / "config.yaml").read_text())
     output = settings.pop("output")

@@ -8,6 +8,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
+from experiments.svg_plots import LEFT, RIGHT, WIDTH, Axis
 from experiments.tune_choice import candidates
 from experiments.tune_config import StudyConfig, TuneConfig
 from experiments.tune_report import Found, best_table, importances, summary_lines, write_report
@@ -108,5 +109,7 @@ def test_table_files_and_plots_say_what_the_trials_say(tmp_path, direction, best
         assert points[-1][0].text.startswith(f"trial {number}: ")
     text = (tmp_path / "plots" / "importances.svg").read_text()
     assert all(name in text for name in SPACE)
-    # The whole range, not the part of it where trials are.
-    assert ">0.5</text>" in (tmp_path / "plots" / "slice-model.dropout.svg").read_text()
+    # Over the whole range, not the part of it where trials are.
+    share = Axis.around("", [0.0, 0.5]).share(found.study.trials[number].params["model.dropout"])
+    place = LEFT + share * (WIDTH - LEFT - RIGHT)
+    assert float(drawn("slice-model.dropout")[-1].get("cx")) == pytest.approx(place, abs=0.1)

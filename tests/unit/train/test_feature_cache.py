@@ -15,11 +15,13 @@ from datamodules.preferences import read_preferences
 from datamodules.taxonomy import load_taxonomy
 from datamodules.views import ViewRequest
 from models.classifier import ValueClassifier
+from models.digest import frozen_digest, weights_digest
 from models.encoder import load_pretrained
 from models.features import encoder_digest, score_pooled
 from models.inference import score_tokens
 from train.auditing import score_split
 from train.feature_cache import FeatureCache, corpus_features, with_features
+from train.frozen import run_digest
 from train.progress import Progress
 
 VIEW = ViewRequest("dialogue", "head", 48)
@@ -246,6 +248,11 @@ def test_vectors_that_are_not_finite_are_an_error(model, corpus, cache):
     with pytest.raises(InputError, match="pooled features of webgpt that are not finite"):
         corpus_features(model, corpus, cache, SILENT)
     assert not list(cache.folder.glob("*features*"))
+
+
+def test_a_run_reads_a_frozen_encoder_once_for_its_digests(model, tiny_encoder):
+    assert run_digest(model) is frozen_digest(model)
+    assert run_digest(classifier(tiny_encoder, encoder_training="full")) is weights_digest
 
 
 def test_nothing_to_score_is_an_error(model):

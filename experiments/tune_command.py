@@ -1,5 +1,6 @@
 """`imprint tune`: search settings of `imprint fit`, or train the best trial again."""
 
+import gc
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -125,7 +126,13 @@ def search(
         if shown.startswith("sqlite"):
             require_alone(own, shown, progress.say)
         progress.say(f"study {name} in {shown}: {len(standing(study).finished)} of {n_trials} trials finished")
-        work(own, base, config.tune, metric, shared, progress)
+        # What is there by now stays: the collection after each run (`run_seeds`) need not look at it, which takes long.
+        gc.collect()
+        gc.freeze()
+        try:
+            work(own, base, config.tune, metric, shared, progress)
+        finally:
+            gc.unfreeze()
         return report(Found(study, space, record, shown, [], is_filtered(config.tune)), own, config, base)
 
 

@@ -504,7 +504,12 @@ def test_sqlite_is_for_one_process(flags, tmp_path, capsys):
 def test_the_demo_file_searches_as_it_says(tiny_encoder, tmp_path, capsys):
     path = Path(__file__).parents[3] / "experiments" / "tune-demo.yaml"
     where = [f"--run.root={tmp_path / 'runs'}", f"--run.cache_dir={tmp_path / 'cache'}", "--track.wandb=disabled"]
-    tiny = [f"--model.encoder={tiny_encoder}", "--trainer.max_epochs=1", "--data.max_length=64", "--audit.max_length=64"]
+    tiny = [
+        f"--model.encoder={tiny_encoder}",
+        "--trainer.max_epochs=1",
+        "--data.max_length=64",
+        "--audit.max_length=64",
+    ]
     assert main(["tune", f"--config={path}", *tiny, *where, "--trials=2", "--audit.datasets=[sample-webgpt]"]) == 0
     folder = tmp_path / "runs" / "tune-demo"
     assert len(rows(folder)) == 2

@@ -489,16 +489,16 @@ def test_sqlite_is_for_one_process(flags, tmp_path, capsys):
     command = [*flags(), f"--storage=sqlite:///{tmp_path / 'study.db'}"]
     assert main([*command, "--trials=1"]) == 0
     assert "for one process at a time" in capsys.readouterr().err
-    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'study.db'}")
-    far = {"host": "far away", "pid": 1, "born": "1", "since": time.time()}
-    study.ask().set_user_attr("owner", far)
-    assert main([*command, "--trials=3"]) == 2
-    assert "in use by process 1" in capsys.readouterr().err
     assert main([*flags(), f"--storage=sqlite:///file:{tmp_path / 'study.db'}?mode=ro&uri=true", "--trials=3"]) == 2
     error = capsys.readouterr().err
     assert "where a query failed" in error.splitlines()[-1]
     assert "readonly database" in error.splitlines()[-1]
     assert "Traceback" not in error
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    far = {"host": "far away", "pid": 1, "born": "1", "since": time.time()}
+    study.ask().set_user_attr("owner", far)
+    assert main([*command, "--trials=3"]) == 2
+    assert "in use by process 1" in capsys.readouterr().err
 
 
 def test_the_demo_file_searches_as_it_says(tiny_encoder, tmp_path, capsys):

@@ -485,7 +485,9 @@ def test_a_study_in_postgresql(flags, folder):
     assert len(found) == len({settings_of(row) for row in found}) == 6
 
 
-def test_sqlite_is_for_one_process(flags, tmp_path, capsys):
+def test_sqlite_is_for_one_process(flags, tmp_path, monkeypatch, capsys):
+    # Optuna tries again, seconds later, where a query fails.
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     command = [*flags(), f"--storage=sqlite:///{tmp_path / 'study.db'}"]
     assert main([*command, "--trials=1"]) == 0
     assert "for one process at a time" in capsys.readouterr().err

@@ -67,6 +67,11 @@ class Space:
         return math.prod(size for name, size in sizes.items() if name not in self.conditions)
 
     @property
+    def in_order(self) -> dict[str, BaseDistribution]:
+        """What is drawn, in an order that does not depend on the file's."""
+        return dict(sorted(self.distributions.items()))
+
+    @property
     def digest(self) -> str:
         """Digest of the settings and what they may be, as hex."""
         return digest_of(self.to_dict())
@@ -96,7 +101,7 @@ class Space:
         for _ in range(n + MOST_REDRAWS):
             if len(drawn) == n:
                 break
-            settings = study.ask(dict(self.distributions)).params
+            settings = study.ask(self.in_order).params
             if self.acting(settings) not in map(self.acting, drawn):
                 drawn.append(settings)
         return drawn

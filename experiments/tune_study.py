@@ -48,7 +48,7 @@ class SeededByNumber(BaseSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the whole space: it is the same for all trials."""
-        return {name: each for name, each in self._space.distributions.items() if not each.single()}
+        return {name: each for name, each in self._space.in_order.items() if not each.single()}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -144,7 +144,7 @@ class SharedStudy:
         with study_lock(self.folder):
             self.recover()
             while len(standing(self.study).finished) + len(standing(self.study).running) < self.n_trials:
-                trial = self.study.ask(dict(self.space.distributions))
+                trial = self.study.ask(self.space.in_order)
                 trial.set_user_attr(OWNER, this_process())
                 # Locks end at the machine. Processes of several machines may all have enqueued the plan, or taken the
                 # last trial at the same time: the lower number counts.

@@ -449,7 +449,7 @@ def test_two_processes_share_a_study(flags, folder, plan):
     assert all(": val/ap_macro" in text for text in told)
     if plan == "frozen":
         space = read_space(StudyConfig(tune=TuneConfig(space=SPACE)))
-        expected = [tuple(str(value) for value in settings.values()) for settings in space.plan(8, 0)]
+        expected = [tuple(str(settings[name]) for name in SPACE) for settings in space.plan(8, 0)]
         assert [settings_of(row) for row in found] == expected
 
 
@@ -467,7 +467,7 @@ def test_a_killed_process_loses_no_trial(flags, folder):
     assert main(command) == 0
     found = counted(folder)
     space = read_space(StudyConfig(tune=TuneConfig(space=SPACE)))
-    expected = {tuple(str(value) for value in settings.values()) for settings in space.plan(6, 0)}
+    expected = {tuple(str(settings[name]) for name in SPACE) for settings in space.plan(6, 0)}
     assert {settings_of(row) for row in found} == expected
     assert len(found) == 6
 

@@ -137,6 +137,9 @@ def test_a_plan_is_drawn_by_its_seed_alone_and_grows_at_its_end():
     assert plan[:5] == space.plan(5, seed=3)
     assert plan != space.plan(12, seed=4)
     assert {settings["model.loss"] for settings in plan} == {"bce", "wan"}
+    # Another order in the file is no other space.
+    turned = space_of(model__loss={"choices": ["bce", "wan"]}, model__dropout={"low": 0, "high": 0.5})
+    assert (turned.digest, turned.plan(12, seed=3)) == (space.digest, plan)
 
 
 def test_a_plan_of_a_small_space_holds_each_setting_once():

@@ -43,9 +43,11 @@ format: $(READY) ## Mend style
 type: $(READY) ## Check types
 	$(BIN)/mypy
 
-bench: $(READY) ## Compare scoring with the seed notebooks' way, and drift statistics with the plain way, as ratios
+bench: $(READY) ## Compare scoring with the seed notebooks' way, drift statistics with the plain way, refusal rules with people
 	$(BIN)/python -m experiments.benchmarks.scoring
 	$(BIN)/python -m experiments.benchmarks.drift
+	@if [ -n "$$IMPRINT_DATA" ]; then $(BIN)/python -m experiments.benchmarks.refusals; \
+	else echo "refusal rules: not judged, IMPRINT_DATA is not set"; fi
 
 clean: ## Remove the environment and caches; runs stay
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -82,6 +82,35 @@ class TextFeatures:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class PromptGroups:
+    """Which groups of people the prompts of pairs name, by a list of terms.
+
+    Attributes:
+        terms: The terms [n_terms].
+        groups: The groups that these belong to [n_groups].
+        group_of: Position in `groups` of each term [n_terms].
+        named: Whether the prompt holds the term, bool [n_pairs, n_terms].
+    """
+
+    terms: tuple[str, ...]
+    groups: tuple[str, ...]
+    group_of: tuple[int, ...]
+    named: Bools
+
+    @property
+    def any_named(self) -> Bools:
+        """Whether a prompt holds any term, bool [n_pairs]."""
+        return np.asarray(self.named.any(axis=1), dtype=np.bool_)
+
+    def of(self, level: str) -> tuple[tuple[str, ...], Bools]:
+        """Return names and membership, bool [n_pairs, n], of `terms` or, at any other level, of groups."""
+        if level == "terms":
+            return self.terms, self.named
+        of = np.asarray(self.group_of)
+        return self.groups, np.stack([self.named[:, of == k].any(axis=1) for k in range(len(self.groups))], axis=1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Rewrites:
     """What became of the pairs that were to be rewritten with their meaning kept.
 
@@ -175,6 +204,7 @@ class ScoredPairs:
             None where that is unknown.
         gold: Labels by people of a random sample of responses; None where there are none.
         held_out: How the classifier does on annotated texts that it was not fitted on; None where that is unknown.
+        prompt_groups: Which groups of people the prompts name; None where no audit asked for it.
     """
 
     dataset: str
@@ -194,6 +224,7 @@ class ScoredPairs:
     trained_on: Bools | None = None
     gold: GoldLabels | None = None
     held_out: HeldOut | None = None
+    prompt_groups: PromptGroups | None = None
 
     def __post_init__(self) -> None:
         n, n_labels = len(self.pair_ids), len(self.labels)
@@ -229,6 +260,8 @@ class ScoredPairs:
             yield "gold labels", self.gold.labels, (n, 2, n_labels)
         if self.held_out is not None:
             yield "held-out targets", self.held_out.targets, (len(self.held_out.targets), n_labels)
+        if self.prompt_groups is not None:
+            yield "prompt groups", self.prompt_groups.named, (n, len(self.prompt_groups.terms))
 
     def scopes(self, keep_trained_on: bool = False) -> list[tuple[str, Bools]]:
         """Return what rows are made for: all pairs (subset ""), then each subset where there are several.

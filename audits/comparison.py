@@ -33,6 +33,8 @@ from audits.stats.redrawn_metrics import (
     top1_accuracy,
     top1_f1,
 )
+from audits.stats.signed_outcomes import AVERAGES as SIGNED_AVERAGES
+from audits.stats.signed_outcomes import signed_outcomes, signed_scores
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -41,7 +43,9 @@ Bools = NDArray[np.bool_]
 LABEL_METRICS = ("f1", "ap", "auroc", "brier", "f1_top1")
 WHOLE_METRICS = ("f1_micro", "top1_accuracy")
 AVERAGES = {f"{name}_macro": name for name in LABEL_METRICS} | {"f1_weighted": "f1", "f1_top1_weighted": "f1_top1"}
-METRICS = (*AVERAGES, *WHOLE_METRICS)
+# Averages over signed values, for labels that are pairs of `<slug>-for` and `<slug>-against`.
+SIGNED_METRICS = SIGNED_AVERAGES
+METRICS = (*AVERAGES, *WHOLE_METRICS, *SIGNED_METRICS)
 # Variation below this share of the values is rounding.
 ROUNDING = 1e-12
 
@@ -110,7 +114,11 @@ class Difference:
 
 
 def measure(
-    runs: Sequence[Predictions], targets: NDArray[np.integer], weights: NDArray[np.number], names: Sequence[str]
+    runs: Sequence[Predictions],
+    targets: NDArray[np.integer],
+    weights: NDArray[np.number],
+    names: Sequence[str],
+    labels: Sequence[str] = (),
 ) -> dict[str, Measured]:
     """Measure metrics of the runs of a variant.
 
@@ -119,17 +127,25 @@ def measure(
         targets: 1, 0 or -1 (unknown), int [n, L].
         weights: How often each text is in, one row per redraw [B, n] (`group_weights`), the same for all variants.
         names: Names out of `METRICS` (K = 1) and `LABEL_METRICS` (K = L).
+        labels: Names of the labels [L], for `SIGNED_METRICS`.
     """
     w = columns_of(np.vstack([np.ones(len(targets)), weights]))
-    found = [_metrics(run, targets, w, names) for run in runs]
+    found = [_metrics(run, targets, w, names, labels) for run in runs]
     stacked = {name: np.stack([each[name] for each in found]) for name in names}
     return {name: Measured(values[:, 0], values[:, 1:]) for name, values in stacked.items()}
 
 
-def _metrics(run: Predictions, targets: NDArray[np.integer], w: Floats, names: Sequence[str]) -> Mapping[str, Floats]:
+def _metrics(
+    run: Predictions, targets: NDArray[np.integer], w: Floats, names: Sequence[str], labels: Sequence[str]
+) -> Mapping[str, Floats]:
     """Metrics of one run, [B, K] each."""
-    needed = dict.fromkeys(AVERAGES.get(name, name) for name in names)
+    signed = [name for name in names if name in SIGNED_METRICS]
+    needed = dict.fromkeys(AVERAGES.get(name, name) for name in names if name not in signed)
     found = {name: _own_metric(name, run, targets, w) for name in needed}
+    if signed:
+        decided, truth = (signed_outcomes(states, labels) for states in (run.decisions, targets))
+        averages = signed_scores(decided, truth, w).averages()
+        found |= {name: averages[name][:, None] for name in signed}
     for name in names:
         if name.endswith("_weighted"):
             found[name] = mean_of_defined(found[AVERAGES[name]], w @ (targets == 1))[:, None]

@@ -37,7 +37,7 @@ class AnnotatedData:
     """A data set of annotated texts.
 
     Attributes:
-        name: One of sample, value-imprint, fulcra, valueeval, table.
+        name: One of sample, value-imprint, fulcra, valueeval, hh-quality, table.
         taxonomy: What the labels mean.
         texts: Texts to cut train and validation (and, where no test file is given, test) from.
         test_texts: Texts of the test file that the data set ships, or None.

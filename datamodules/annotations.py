@@ -13,6 +13,7 @@ from datamodules.annotation_layouts import (
 )
 from datamodules.annotation_table import read_table
 from datamodules.errors import InputError
+from datamodules.hh_quality import read_hh_quality
 from datamodules.read_report import ReadReport
 from datamodules.taxonomy import Taxonomy
 
@@ -23,6 +24,7 @@ __all__ = [
     "dialogue_group",
     "read_annotations",
     "read_fulcra",
+    "read_hh_quality",
     "read_sample",
     "read_table",
     "read_value_imprint",
@@ -32,7 +34,8 @@ __all__ = [
 VALUE_IMPRINT_FILE = Path("value-imprint") / "human_values_annotation_groundtruth.csv"
 FULCRA_FILE = Path("fulcra") / "trustworthy_data.jsonl"
 VALUEEVAL_FOLDER = Path("valueeval")
-NAMES = ("sample", "value-imprint", "fulcra", "valueeval", "table")
+HH_QUALITY_FILE = Path("hh-audit") / "df_labeledharmlessoutputs_second_pass.csv"
+NAMES = ("sample", "value-imprint", "fulcra", "valueeval", "hh-quality", "table")
 
 
 def read_annotations(
@@ -49,9 +52,9 @@ def read_annotations(
     """Read a data set of annotated texts.
 
     Args:
-        name: One of sample, value-imprint, fulcra, valueeval, table.
+        name: One of sample, value-imprint, fulcra, valueeval, hh-quality, table.
         path: The file (for valueeval the folder of its four files), in place of the one under `root`; `table` needs it.
-        root: Data root, for value-imprint, fulcra and valueeval.
+        root: Data root, for value-imprint, fulcra, valueeval and hh-quality.
         taxonomy: What the labels mean.
         text_column: As `read_table`; for `table` only, as the three that follow.
         label_column: As `read_table`.
@@ -69,13 +72,16 @@ def read_annotations(
                 )
             texts, report = read_sample(taxonomy)
         case "value-imprint":
-            path = _locate(path, root, VALUE_IMPRINT_FILE)
+            path = _locate(name, path, root, VALUE_IMPRINT_FILE)
             texts, report = read_value_imprint(path, taxonomy)
         case "fulcra":
-            path = _locate(path, root, FULCRA_FILE)
+            path = _locate(name, path, root, FULCRA_FILE)
             texts, report = read_fulcra(path, taxonomy)
         case "valueeval":
-            return _read_valueeval_splits(_locate(path, root, VALUEEVAL_FOLDER), taxonomy)
+            return _read_valueeval_splits(_locate(name, path, root, VALUEEVAL_FOLDER), taxonomy)
+        case "hh-quality":
+            path = _locate(name, path, root, HH_QUALITY_FILE)
+            texts, report = read_hh_quality(path, taxonomy, FIX)
         case "table":
             if path is None:
                 raise InputError("no file for --data.name table", "a csv, jsonl or parquet file", "--data.path")
@@ -85,11 +91,11 @@ def read_annotations(
     return AnnotatedData(name, taxonomy, texts, None, report, is_sample=_is_embedded(path))
 
 
-def _locate(path: Path | None, root: Path | None, relative: Path) -> Path:
+def _locate(name: str, path: Path | None, root: Path | None, relative: Path) -> Path:
     if path is not None:
         return path
     if root is None:
-        fetch = f"imprint data fetch {relative.parts[0]} --root DIR gets it"
+        fetch = f"imprint data fetch {name} --root DIR gets it"
         raise InputError("no data root", f"a data root that holds {relative}", f"{FIX}; {fetch}")
     return root / relative
 

@@ -64,6 +64,9 @@ class ReadReport:
         if self.n_damaged_texts:
             lines.append(f"  warning: {damage_note(self.n_damaged_texts, f'row {self.first_damaged_row}')}")
         positives = {label: n_positive for label, (n_positive, _) in self.label_counts.items()}
+        if self.label_counts_read != positives:
+            listed = _listed(self.label_counts_read, most=len(self.label_counts_read))
+            lines.append(f"  rows with, as written (before contradictions and repeats are resolved): {listed}")
         lines.append(f"  texts with: {_listed(positives, most=len(positives))}")
         return [
             part

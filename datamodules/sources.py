@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from datamodules.annotations import FULCRA_FILE, VALUE_IMPRINT_FILE, VALUEEVAL_FOLDER
+from datamodules.annotations import FULCRA_FILE, HH_QUALITY_FILE, VALUE_IMPRINT_FILE, VALUEEVAL_FOLDER
 from datamodules.errors import InputError
 from datamodules.preferences import SUBSETS
 
@@ -112,6 +112,16 @@ _ALL = (
         licence="CC BY 4.0",
         terms="That is what its authors state on the hub; other pages of theirs are reported to say CC BY-SA 4.0.",
         citation="Mirzakhmedova et al.: The Touché23-ValueEval Dataset. LREC-COLING 2024. arXiv:2301.13771",
+    ),
+    Source(
+        name="hh-quality",
+        host="github",
+        repository="j-c-carr/auditing-the-helpful-and-harmless-dataset",
+        revision="main",
+        files=(SourceFile(f"dataset_audit/{HH_QUALITY_FILE.name}", HH_QUALITY_FILE.as_posix()),),
+        licence="",
+        terms=f"{NONE_STATED} The dialogues hold offensive and upsetting text.",
+        citation="Chehbouni, Carr, More, Cheung, Farnadi: Beyond the Safety Bundle. NAACL 2025. arXiv:2411.08243",
     ),
     Source(
         name="hh-rlhf",

@@ -34,7 +34,12 @@ FEATURES = (
     TextFeature("n_words", "words", "runs of letters and digits, joined by inner apostrophes and hyphens"),
     TextFeature("log_n_words", "log words", "log(1 + n_words); an alternative to n_words, not beside it"),
     TextFeature("n_characters", "characters", "Unicode code points, without white space at both ends"),
-    TextFeature("refusal_phrase", "0 or 1", f"the first {REFUSAL_SENTENCES} sentences hold a phrase of refusal"),
+    TextFeature(
+        "refusal_phrase",
+        "0 or 1",
+        f"the first {REFUSAL_SENTENCES} sentences say that the writer will not, cannot or may not do it; narrower than "
+        "the classes of datamodules/refusals.py, which also weigh objections to the request",
+    ),
     TextFeature("hedges_per_100_words", "per 100 words", "hedging words and phrases; NaN without words"),
     TextFeature("list_line_share", "share", "lines that start with a bullet or a number, of lines not blank"),
     TextFeature("has_markdown", "0 or 1", "a header line, bold text or a code fence occurs"),
@@ -137,6 +142,12 @@ def has_refusal(text: str) -> bool:
     """Tell whether the first sentences of a response hold a phrase of refusal.
 
     "Sorry" alone is none, nor is not knowing; unwillingness or inability to do what was asked is.
+
+    This is the published definition of the feature `refusal_phrase`, which regressions rest on, and not the classifier
+    of `datamodules/refusals.py`: that weighs some forty signs, takes six times as long (as long as all features
+    together), and also calls a refusal what only objects to the request. Of XSTest's responses that people call some
+    refusal this finds .89 (GPT-4) and .87 (Llama 2), and 1.00 and .98 of what it finds are; the classifier's agreement
+    is in `experiments/benchmarks/refusals.py`.
     """
     opening = " ".join(" ".join(sentences_of(text)[:REFUSAL_SENTENCES]).replace("\u2019", "'").split())
     return _REFUSAL.search(opening) is not None

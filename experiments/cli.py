@@ -1,6 +1,7 @@
 """`imprint`: which verb, with which settings?"""
 
 import importlib
+import os
 import re
 import sys
 from argparse import ArgumentError
@@ -32,11 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; those of the process when left out.
 
     Returns:
-        0 done, 2 bad input or usage (one message on standard error), 1 a failed audit. Other errors are raised.
+        0 done, 2 bad input or usage (one message on standard error), 1 a failed audit, 130
+        interrupted, 141 nobody reads the output any more. Other errors are raised.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(arguments)
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
     except InputError as error:
         print(f"imprint: error: {error}", file=sys.stderr)
     except ArgumentError as error:
@@ -44,6 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("imprint: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Whoever read the output has gone (`| head`): what is left to write, at exit too, goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return 2
 
 

@@ -12,6 +12,7 @@ from experiments.compare_audits import compare_audits
 from experiments.compare_report import format_comparison
 from experiments.compare_rows import compare_variants, require_metrics
 from experiments.parsing import command_parser
+from experiments.signed_report import signed_notes
 from experiments.table_formats import FORMATS, require_format
 from experiments.variants import group_runs, read_run
 from train.progress import Progress
@@ -49,6 +50,7 @@ def run_compare(arguments: Sequence[str]) -> int:
     if settings.audits:
         audits = compare_audits(variants)
         found = replace(found, audits=audits.rows, notes=audits.notes)
+    found = replace(found, notes=(*found.notes, *signed_notes(found.baseline.runs[0].predictions)))
     report = format_comparison(found, settings.format)
     if settings.output is None:
         print(report, end="")

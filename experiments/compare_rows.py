@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from audits.comparison import AVERAGES, METRICS, Difference, Measured, differences, measure
+from audits.comparison import AVERAGES, METRICS, SIGNED_METRICS, Difference, Measured, differences, measure
 from audits.findings import SIGNIFICANT
 from audits.stats.paired_bootstrap import group_weights
+from audits.stats.signed_outcomes import signed_slugs
 from datamodules.errors import InputError
 from experiments.same_texts import SameTexts, same_texts
 from experiments.variants import Variant
@@ -19,6 +20,8 @@ from train.progress import Progress
 
 N_REDRAWS = 2000
 DEFAULT_METRICS = ("f1_macro", "f1_micro", "ap_macro")
+# Of signed labels besides.
+SIGNED_DEFAULTS = ("f1_for_macro", "f1_against_macro", "kappa_macro", "kappa_linear_macro")
 SINGLE_METRICS = ("top1_accuracy", "f1_top1_macro", "f1_top1_weighted")
 CALIBRATION = ("ece_macro", "brier_macro")
 COSTS = ("training_seconds", "audit_seconds", "texts_per_second", "n_parameters", "n_trainable")
@@ -84,13 +87,16 @@ def compare_variants(
     """
     require_metrics(metrics)
     texts = same_texts(variants)
-    names = tuple(metrics or (SINGLE_METRICS if is_single_positive(texts.targets) else DEFAULT_METRICS))
+    names = tuple(metrics or _default_metrics(texts))
+    if (asked := [name for name in names if name in SIGNED_METRICS]) and not signed_slugs(texts.labels):
+        fix = "--metrics, or runs of a signed taxonomy"
+        raise InputError(f"metric {asked[0]} of unsigned labels", "labels for and against each value", fix)
     families = tuple(dict.fromkeys(AVERAGES[name] for name in names if name in AVERAGES)) if per_value else ()
     weights = group_weights(texts.groups, n_redraws, seed)
     measured = []
     with progress.bar("measuring on redrawn texts", sum(map(len, texts.predictions)), "runs") as advance:
         for runs in texts.predictions:
-            measured.append(measure(runs, texts.targets, weights, (*names, *families)))
+            measured.append(measure(runs, texts.targets, weights, (*names, *families), texts.labels))
             advance(len(runs))
     rows: list[Row] = []
     has_seed_noise: dict[str, bool] = {}
@@ -107,6 +113,12 @@ def compare_variants(
         rows += _calibration_rows(variant, runs, texts)
         rows += _cost_rows(variant, [costs[run.run_id] for run in variant.runs])
     return Comparison(tuple(variants), texts, names, rows, costs, has_seed_noise)
+
+
+def _default_metrics(texts: SameTexts) -> tuple[str, ...]:
+    if is_single_positive(texts.targets):
+        return SINGLE_METRICS
+    return (*DEFAULT_METRICS, *SIGNED_DEFAULTS) if signed_slugs(texts.labels) else DEFAULT_METRICS
 
 
 def require_metrics(metrics: Sequence[str] | None) -> None:

@@ -12,8 +12,15 @@ from sklearn.metrics import cohen_kappa_score
 from datamodules.annotated_text import AnnotatedData
 from datamodules.annotation_datamodule import text_parts
 from datamodules.annotation_layouts import SAMPLE_AGREEMENT
-from datamodules.annotations import FULCRA_FILE, VALUE_IMPRINT_FILE, VALUEEVAL_FOLDER, read_annotations
+from datamodules.annotations import (
+    FULCRA_FILE,
+    HH_QUALITY_FILE,
+    VALUE_IMPRINT_FILE,
+    VALUEEVAL_FOLDER,
+    read_annotations,
+)
 from datamodules.errors import InputError
+from datamodules.hh_quality import COLUMNS as HH_QUALITY_COLUMNS
 from datamodules.json_rows import iter_json_array, read_json_lines
 from datamodules.preferences import ALL_LAYOUTS, PreferenceData, read_preferences
 from datamodules.sources import SOURCES
@@ -21,6 +28,7 @@ from datamodules.splits import label_counts
 from datamodules.tabular import read_table_file
 from datamodules.taxonomy import load_taxonomy
 from datamodules.views import ViewRequest
+from experiments.circle_report import circle_lines
 from experiments.fetch_command import origin_of, run_fetch
 from experiments.label_check import (
     check_labels,
@@ -41,6 +49,7 @@ ANNOTATED = {
     "value-imprint": (str(VALUE_IMPRINT_FILE), "Value Imprint, one value a text"),
     "fulcra": (str(FULCRA_FILE), "FULCRA, Schwartz's 10 signed values"),
     "valueeval": (f"{VALUEEVAL_FOLDER}/*.tsv", "ValueEval 2023, 20 values"),
+    "hh-quality": (str(HH_QUALITY_FILE), "Audit of hh-rlhf, 3 verdicts on chosen responses"),
 }
 PREFERENCES = {
     "sample-hh-rlhf": ("embedded", "hh-rlhf layout"),
@@ -169,7 +178,7 @@ def _checked(settings: Any, console: Console) -> AnnotatedData | None:
         id_column=settings.id_column,
         group_column=settings.group_column,
     )
-    for line in report_lines(data):
+    for line in [*report_lines(data), *circle_lines(data)]:
         console.print(line, markup=False)
     return data
 
@@ -186,7 +195,7 @@ def _check_labels(data: AnnotatedData | None, settings: Any, console: Console) -
 
 
 def layout_of(path: Path) -> str:
-    """Tell the layout of a file from its columns: value-imprint, fulcra, preference pairs or table.
+    """Tell the layout of a file from its columns: value-imprint, fulcra, hh-quality, preference pairs or table.
 
     Raises:
         InputError: A file that cannot be read.
@@ -199,6 +208,8 @@ def layout_of(path: Path) -> str:
         return "value-imprint"
     if {"dialogue", "value_types"} <= columns:
         return "fulcra"
+    if set(HH_QUALITY_COLUMNS) <= columns:
+        return "hh-quality"
     if any(set(layout.needed) <= columns for layout in ALL_LAYOUTS):
         return "preference pairs"
     return "table"

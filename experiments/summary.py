@@ -1,6 +1,8 @@
 """What does a finished run say on the console?"""
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,13 +11,20 @@ from rich.console import Console
 from rich.table import Table
 
 from audits.contrast_findings import contrast_findings
+from audits.disparity_findings import disparity_findings
 from audits.findings import gold_findings, notable_findings
 from audits.reward_findings import reward_findings
+from audits.space_findings import space_findings
 from datamodules.preferences import SAMPLE_NAMES
+from experiments.data_findings import counted, data_finding
 from experiments.drift_report import moved_lines
+from experiments.signed_report import signed_lines
 from models.calibration import Calibration
+from train.data_audits import DataAudit
 from train.finish import FitResult, per_value_table
 from train.inputs import Annotations
+from train.predictions import further_file
+from train.signed_test import read_signed_rows, signed_file
 
 # Column of the per-value table -> heading; the others are in the W&B table and in the thresholds file.
 HEADINGS = {
@@ -78,12 +87,31 @@ def rows_of(table: pa.Table | None, weights: str) -> pa.Table | None:
 
 def print_findings(rows: pa.Table, console: Console) -> None:
     """Print the notable findings of audit rows, with the note where they are about the sample."""
-    findings = [*notable_findings(rows), *gold_findings(rows), *contrast_findings(rows), *reward_findings(rows)]
+    findings = [*notable_findings(rows), *gold_findings(rows), *contrast_findings(rows)]
+    findings += [*disparity_findings(rows), *space_findings(rows), *reward_findings(rows)]
     for finding in findings[:MOST_FINDINGS]:
         console.print(f"* {finding}", highlight=False, markup=False)
     if len(findings) > MOST_FINDINGS:
         console.print(f"({len(findings) - MOST_FINDINGS} more; every number is in the table)", highlight=False)
     if has_sample(rows):
+        console.print(SAMPLE_NOTE)
+
+
+def print_data_audits(made: Sequence[DataAudit], shown: pa.Table | None, console: Console) -> None:
+    """Print what audits that need no checkpoint found and where they lie; nothing where there are none.
+
+    Args:
+        made: The audits.
+        shown: Audit rows that `print_findings` prints beside them, whose note on the sample is not repeated.
+        console: Where to print.
+    """
+    if not made:
+        return
+    console.print(counted(made), highlight=False)
+    for one in made:
+        console.print(f"* {data_finding(one)}", highlight=False, markup=False)
+        console.print(f"  {one.folder}", highlight=False, markup=False, soft_wrap=True)
+    if any(has_sample(one.table) for one in made) and (shown is None or not has_sample(shown)):
         console.print(SAMPLE_NOTE)
 
 
@@ -101,13 +129,23 @@ def print_test(
         console.print(f"  {note}", highlight=False, markup=False)
 
 
+def print_signed(path: Path, console: Console) -> None:
+    """Print the scores of signed values beside their baselines, where a checkpoint has any."""
+    rows = read_signed_rows(path)
+    for line in signed_lines(rows) if rows else []:
+        console.print(line, highlight=False, markup=False)
+
+
 def print_fit_summary(result: FitResult, console: Console) -> None:
     """Print the per-value tables, the audit findings and the next commands, in at most 100 columns."""
     title = f"Per-value metrics on test, checkpoint {result.best.weights[:8]} (step {result.best.step})"
+    signed = signed_file(result.run, result.best.weights)
     print_test(result.test_metrics, result.calibration, result.annotations, title, console)
+    print_signed(signed, console)
     for own in result.further:
         console.print()
         print_test(own.metrics, own.calibration, own.annotations, f"Per-value metrics on test: {own.name}", console)
+        print_signed(further_file(signed, own.name), console)
     audited = rows_of(result.audit_table, result.best.weights)
     if audited is not None:
         console.print("\nWhat the audits found with this checkpoint:")
@@ -115,11 +153,15 @@ def print_fit_summary(result: FitResult, console: Console) -> None:
     if audited is not None and result.further:
         names = ", ".join(own.name for own in result.further)
         console.print(f"(by {result.annotations.taxonomy.name}; audits by {names} are in audits/table.parquet)")
+    if result.data_audits:
+        console.print("\nWhat the data are, without a model:")
+        print_data_audits(result.data_audits, audited, console)
     if result.drifts:
         console.print("\nWhat moved between the checkpoints (imprint drift tells more):")
         for line in moved_lines(result.drifts):
             console.print(f"* {line}", highlight=False, markup=False)
-    if result.annotations.data.is_sample and (audited is None or not has_sample(audited)):
+    tables = [*([] if audited is None else [audited]), *(made.table for made in result.data_audits)]
+    if result.annotations.data.is_sample and not any(map(has_sample, tables)):
         console.print(SAMPLE_NOTE)
     path = result.run.path
     console.print(f"\nResults are in {path}", highlight=False, soft_wrap=True)

@@ -16,6 +16,8 @@ from datamodules.errors import InputError
 from datamodules.files import digest_of
 from datamodules.portions import portions
 from datamodules.text_features import words_of
+from datamodules.tokenise import Tokeniser
+from datamodules.views import ViewRequest
 from models.digest import weights_digest
 from models.hub_rewards import HubModel, Style, load_hub_model
 from models.inference import score_tokens
@@ -173,29 +175,13 @@ class CheckpointScorer:
     def score(self, dialogues: Iterable[Dialogue], on_scored: OnScored | None = None) -> tuple[np.ndarray, np.ndarray]:
         """See `RewardScorer`."""
         scores, cuts = [], []
-        for ids, truncated in self._blocks(dialogues):
+        for ids, truncated in token_blocks(dialogues, self.model.tokeniser, self.model.view):
             lengths = np.array([len(row) for row in ids])
             pad_id = self.model.tokeniser.pad_id
             rewards = score_tokens(self.model, ids, lengths, pad_id, "float32", self.token_budget, on_scored)
             scores.append(rewards[:, 0].astype(np.float64))
             cuts.append(truncated)
-        return _joined(scores, cuts)
-
-    def _blocks(self, dialogues: Iterable[Dialogue]) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
-        """Yield token ids and cuts of some thousand dialogues at a time."""
-        view = self.model.view
-        ids: list[np.ndarray] = []
-        cuts: list[np.ndarray] = []
-        for portion in portions(dialogues, n_characters):
-            parts = [view_parts(dialogue, view.view) for dialogue in portion]
-            tokens = self.model.tokeniser.encode(parts, view.max_length, view.truncation)
-            ids += [np.asarray(row, dtype=np.int32) for row in tokens.ids]
-            cuts.append(tokens.truncated)
-            if len(ids) >= TEXTS_AT_ONCE:
-                yield ids, np.concatenate(cuts)
-                ids, cuts = [], []
-        if ids:
-            yield ids, np.concatenate(cuts)
+        return joined_scores(scores, cuts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +205,7 @@ class HubScorer:
         if block:
             scores.append(self.model.score(block, self.token_budget, on_scored))
             cuts.append(np.array([row.is_truncated for row in block], dtype=np.bool_))
-        return _joined(scores, cuts)
+        return joined_scores(scores, cuts)
 
 
 def open_scorer(spec: ScorerSpec, device: torch.device, fix: str = "--scorer") -> RewardScorer:
@@ -267,12 +253,31 @@ def _open_checkpoint(spec: ScorerSpec, device: torch.device, fix: str) -> Checkp
     return CheckpointScorer(identity, model.to(device), spec.token_budget)
 
 
+def token_blocks(
+    dialogues: Iterable[Dialogue], tokeniser: Tokeniser, view: ViewRequest
+) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
+    """Yield token ids, and which texts were cut, of some thousand dialogues at a time."""
+    ids: list[np.ndarray] = []
+    cuts: list[np.ndarray] = []
+    for portion in portions(dialogues, n_characters):
+        parts = [view_parts(dialogue, view.view) for dialogue in portion]
+        tokens = tokeniser.encode(parts, view.max_length, view.truncation)
+        ids += [np.asarray(row, dtype=np.int32) for row in tokens.ids]
+        cuts.append(tokens.truncated)
+        if len(ids) >= TEXTS_AT_ONCE:
+            yield ids, np.concatenate(cuts)
+            ids, cuts = [], []
+    if ids:
+        yield ids, np.concatenate(cuts)
+
+
 def n_characters(dialogue: Dialogue) -> int:
     """Return the characters of a dialogue."""
     return sum(len(turn.text) for turn in dialogue.turns)
 
 
-def _joined(scores: list[np.ndarray], cuts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def joined_scores(scores: list[np.ndarray], cuts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Join the scores and cuts of blocks of dialogues; there may be none."""
     if not scores:
         return np.empty(0), np.empty(0, dtype=np.bool_)
     return np.concatenate(scores), np.concatenate(cuts)

@@ -126,6 +126,7 @@ def tiny_root(tmp_path_factory, value_imprint_file) -> Path:
     target.write_bytes(value_imprint_file.read_bytes())
     _write_fulcra(root / "fulcra")
     _write_valueeval(root / "valueeval")
+    _write_hh_quality(root / "hh-audit")
     _write_preferences(root)
     return root
 
@@ -157,6 +158,21 @@ def _write_valueeval(folder: Path) -> None:
             labels.append("\t".join([f"{part[0]}{i}", *("1" if k % 7 == i % 7 else "0" for k in range(len(names)))]))
         (folder / f"arguments-{part}.tsv").write_text("\n".join(arguments) + "\n", encoding="utf-8")
         (folder / f"labels-{part}.tsv").write_text("\n".join(labels) + "\n", encoding="utf-8")
+
+
+def _write_hh_quality(folder: Path) -> None:
+    folder.mkdir()
+    cues = {"acceptable": "respect polite", "unhelpful": "why what", "harmful": "sad rule"}
+    columns = ["", "id", "prompt", "chosen_response", "rejected_response", "lablej"]
+    path = folder / "df_labeledharmlessoutputs_second_pass.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for i in range(90):
+            label = list(cues)[i % 3]
+            prompt = f"\n\nHuman: {_sentence(2000 + i, 'do', 6)} ?\n\nAssistant:"
+            sides = [f" {_sentence(3000 + i + 200 * k, cues[label], 8)} ." for k in range(2)]
+            writer.writerow([i, 118_400 + i, prompt, *sides, label if i < 75 else ""])
 
 
 def _write_preferences(root: Path) -> None:

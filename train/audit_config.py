@@ -17,8 +17,9 @@ class RewardSource:
 
     name: str
     """Name in tables."""
-    kind: Literal["checkpoint", "hub", "file", "length"]
-    """checkpoint (of `imprint reward fit`), hub (id or folder), file (pair_id, side, reward), length (a control)."""
+    kind: Literal["checkpoint", "hub", "file", "length", "value-distance"]
+    """checkpoint (of `imprint reward fit`), hub (id or folder), file (pair_id, side, reward), length (a control),
+    value-distance (how near the values that a fixed signed Schwartz classifier, the path, finds are to a target)."""
     path: str = ""
     """File, folder or hub id; none for `length`."""
     role: Literal["pre", "post", "none"] = "none"
@@ -30,7 +31,27 @@ class RewardSource:
     column: str | None = None
     """Output of a hub model with several that is the reward."""
     max_length: int = 512
-    """Tokens that a hub model reads."""
+    """Tokens that a hub model or a value classifier reads."""
+    target: str = "ideal"
+    """Name of the target vector (`value-distance`)."""
+    distance: Literal["smooth", "basealign", "l1", "l2"] = "smooth"
+    """Distance to it (`value-distance`); basealign is the published one, whose mask rewards saying nothing."""
+
+
+@dataclass
+class FeatureClassifier:
+    """A fixed classifier whose probabilities are features beside those of the text."""
+
+    name: str
+    """Begins the names of its features, <name>.<label>."""
+    path: str
+    """Checkpoint file of another run, such as one on the labels of `hh-quality`; of several taxonomies the first."""
+    view: ViewName | None = None
+    """Part of each dialogue that it reads; the one that it was trained on when left out."""
+    max_length: int | None = None
+    """Tokens that it reads; as many as in training when left out."""
+    reference: str = ""
+    """Label without a feature, which the slopes of the others compare with; of a softmax the first when left out."""
 
 
 @dataclass
@@ -66,7 +87,8 @@ class AuditConfig:
     datasets: list[str] = field(default_factory=lambda: ["sample-hh-rlhf", "sample-webgpt", "sample-alpaca-gpt4"])
     """Preference data sets: sample-*, hh-rlhf, webgpt, alpaca-gpt4 (under the data root), or a .jsonl file."""
     audits: list[str] = field(default_factory=lambda: ["value-distribution"])
-    """Audits to run."""
+    """Audits to run: value-distribution, value-contrast, value-disparity, value-space, reward-imprint, resistance,
+    robustness, at every checkpoint; dataset-quality, refusals, which need no model, once per data set."""
     view: ViewName = "exchange"
     """Part of each dialogue that is read."""
     truncation: Truncation = "head"
@@ -90,12 +112,16 @@ class AuditConfig:
     trained_on: Literal["exclude", "keep"] = "exclude"
     """Pairs that hold a text of training or validation, on which scores look better than they are: exclude them from
     corrected rows, or keep them. (Classifiers without each such text, one per fold, are not trained.)"""
+    target_vectors: Path | None = None
+    """Target vectors of your own, laid out as datamodules/target_vectors.yaml (`value-space`, `value-distance`)."""
     targets: list[str] = field(default_factory=list)
     """Labels that decide which side the classifier prefers (`resistance`), the first before the others."""
     rewards: list[RewardSource] = field(default_factory=list)
     """Reward models: name, kind, path, role (`reward-imprint`, `resistance`, `robustness`)."""
     features: Path | None = None
     """File of features of your own: pair_id, side and columns of numbers (`reward-imprint`)."""
+    feature_classifiers: list[FeatureClassifier] = field(default_factory=list)
+    """Fixed classifiers whose probabilities are features, too: name, path (`reward-imprint`)."""
     gold: Path | None = None
     """Labels by people of responses that `imprint gold draw` drew, which correct for the classifier's errors."""
     rewrite: RewriteConfig = field(default_factory=RewriteConfig)

@@ -1,6 +1,7 @@
 """How are the checkpoints of a run audited after it has stopped?"""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 
@@ -11,6 +12,7 @@ from audits.table import concat
 from datamodules.annotation_datamodule import TokenisedSplit, tokenise_split
 from datamodules.errors import InputError
 from datamodules.joint_splits import joined
+from datamodules.preference_data import PreferenceData
 from datamodules.storage import writing
 from models.ensemble import Scorer
 from train.audit_setup import build_setup
@@ -19,6 +21,7 @@ from train.checkpoint_queue import CheckpointQueue, unfinished
 from train.checkpoints import load_weights, record_unknown_files
 from train.config import Config, config_to_dict
 from train.corpus_files import write_corpus_files
+from train.data_audits import DataAudit, audit_data_of_run, data_audits_of, needs_checkpoint
 from train.frozen import scoring_precision, scoring_setup
 from train.inputs import data_root, read_annotations_and_split, read_audited_data
 from train.ledger import Ledger, SeenCheckpoint
@@ -41,6 +44,7 @@ class LaterAudit:
         failed: Weights digests whose audit failed.
         rows: Rows of the audits that were run now, or None.
         is_recorded: Whether the ledger and the run's table hold all of it.
+        data_audits: Audits that need no checkpoint, those that were there before too.
     """
 
     n_audited: int
@@ -49,6 +53,7 @@ class LaterAudit:
     failed: tuple[str, ...]
     rows: pa.Table | None
     is_recorded: bool = True
+    data_audits: tuple[DataAudit, ...] = ()
 
 
 def audit_run(run: RunDirectory, config: Config, pending_only: bool, progress: Progress) -> LaterAudit:
@@ -73,17 +78,30 @@ def audit_run(run: RunDirectory, config: Config, pending_only: bool, progress: P
         if not ledger.checkpoints:
             found = f"no checkpoint in {run.checkpoints}"
             raise InputError(found, "a run that saved one", "name another run directory")
-        if not unfinished(ledger, pending_only):
+        is_finished = not unfinished(ledger, pending_only)
+        if is_finished:
             write_newest_audits(run, ledger)
-            return LaterAudit(0, len(ledger.checkpoints), (), (), None)
-        return _audit(run, ledger, config, pending_only, progress)
+        result = LaterAudit(0, len(ledger.checkpoints), (), (), None)
+        if is_finished and not data_audits_of(config.audit):
+            return result
+        preferences = read_audited_data(config.audit, data_root(config.data))
+        data_audits = audit_data_of_run(run, config.audit, preferences, progress)
+        if not is_finished and needs_checkpoint(config.audit):
+            result = _audit(run, ledger, config, preferences, pending_only, progress)
+        return replace(result, data_audits=data_audits)
 
 
-def _audit(run: RunDirectory, ledger: Ledger, config: Config, pending_only: bool, progress: Progress) -> LaterAudit:
-    """Audit what is unfinished."""
+def _audit(
+    run: RunDirectory,
+    ledger: Ledger,
+    config: Config,
+    preferences: Sequence[PreferenceData],
+    pending_only: bool,
+    progress: Progress,
+) -> LaterAudit:
+    """Audit the checkpoints that are unfinished."""
     n_checkpoints = len(ledger.checkpoints)
     device = accelerator_device(config.trainer.accelerator)
-    preferences = read_audited_data(config.audit, data_root(config.data))
     candidates = unfinished(ledger, pending_only)
     weights, first = _first_loadable(run, candidates, device)
     if first is None and len(candidates) < n_checkpoints:
@@ -94,8 +112,18 @@ def _audit(run: RunDirectory, ledger: Ledger, config: Config, pending_only: bool
         raise InputError(found, "checkpoint files", "restore them; --trainer.save_top_k decides how many a run keeps")
     tokeniser, labels = first.tokeniser, first.labels
     seen_texts = read_training_texts(run.path)
+    further = [task.labels for task in first.further]
     setup = build_setup(
-        config.audit, preferences, tokeniser, labels, config.run.cache_dir, device, progress, seen_texts
+        config.audit,
+        preferences,
+        tokeniser,
+        labels,
+        config.run.cache_dir,
+        device,
+        progress,
+        seen_texts,
+        further,
+        [seen.weights for seen in candidates],
     )
     setup = scoring_setup(setup, first, config.audit.precision, config.run.cache_dir)
     with writing(run.corpora, "start the command again"):

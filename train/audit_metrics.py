@@ -22,6 +22,19 @@ HEADLINES: Mapping[str, Mapping[str, str]] = {
         "strength": PAIRED,
         "length_explained_share": "within-length",
     },
+    "value-disparity": {
+        "prevalence_disparity_max_min": "within-subset",
+        "prevalence_difference_disparity_max_min": "within-subset",
+    },
+    "value-space": {
+        "mean_value": CLUSTERED,
+        "mean_value_difference": PAIRED,
+        "mean_group_value": CLUSTERED,
+        "mean_group_value_difference": PAIRED,
+        "smooth_distance": CLUSTERED,
+        "smooth_distance_difference": PAIRED,
+        "correspondence_index": "wedges",
+    },
     "reward-imprint": {"beta": HEADLINE_SPEC},
     "resistance": {
         "agreement": CLUSTERED,

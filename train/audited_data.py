@@ -12,22 +12,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from audits.base import Audit, GoldLabels, Reward, TextFeatures
+from audits.base import Audit, GoldLabels, PromptGroups, Reward, TextFeatures
 from datamodules.corpus import AuditCorpus, build_corpus
 from datamodules.errors import InputError
 from datamodules.feature_file import read_feature_file
 from datamodules.files import digest_of, file_digest
+from datamodules.identity_terms import identity_terms
 from datamodules.overlap import trained_on
 from datamodules.portions import portions
 from datamodules.preference_data import PreferenceData
+from datamodules.prompt_groups import named_terms
+from datamodules.target_vectors import find_target
 from datamodules.text_features import FEATURES, text_features
 from datamodules.tokenise import Tokeniser
 from datamodules.views import ViewRequest
 from models.reward_scorers import RewardScorer, ScorerSpec, open_scorer
 from train.audit_config import AuditConfig, RewardSource
+from train.feature_classifiers import FeatureModel, with_classifiers
 from train.progress import Progress
 from train.reward_scores import file_rewards, reward_scores
 from train.rewriting import RewrittenPairs, rewrite_pairs
+from train.value_scorer import open_value_scorer
 
 # What is regressed on, of all that can be measured on a text; the others say the same in another unit.
 TEXT_FEATURES = (
@@ -66,12 +71,13 @@ class AuditedData:
         corpus: Its tokens under all views.
         rewards: What reward models gave, with their provenance.
         text_features: What was measured on the responses; None where no audit asks for it.
-        features_digest: The sha256 of the file of the user's own features; empty without one.
+        features_digest: What further features depend on: the user's own file, classifiers; empty without any.
         rewritten: Pairs with rewritten responses; None where no audit asks for them.
         rewritten_data: The rewritten pairs as audited data; None where no pair is left.
         trained_on: Whether the classifier was trained on a text of the pair, bool [n_pairs]; None where unknown.
         gold: Labels by people of a sample of its responses; None where there are none.
         gold_provenance: Where these come from, how many there are and how well annotators agreed, JSON-able.
+        feature_records: Of each classifier whose probabilities are features, where these come from, JSON-able.
     """
 
     corpus: AuditCorpus
@@ -83,6 +89,8 @@ class AuditedData:
     trained_on: np.ndarray | None = None
     gold: GoldLabels | None = None
     gold_provenance: dict[str, Any] | None = None
+    prompt_groups: PromptGroups | None = None
+    feature_records: tuple[dict[str, Any], ...] = ()
 
     @property
     def digest(self) -> str:
@@ -96,6 +104,8 @@ class AuditedData:
             parts += [own, counts, self.rewritten.similarity.round(6).tolist()]
         parts.append(None if self.trained_on is None else np.flatnonzero(self.trained_on).tolist())
         parts.append(None if self.gold is None else _gold_parts(self.gold))
+        if (groups := self.prompt_groups) is not None:
+            parts.append([groups.terms, groups.groups, groups.group_of, np.flatnonzero(groups.named).tolist()])
         return digest_of(parts)
 
 
@@ -143,6 +153,7 @@ def build_audited_data(
     scorers: Mapping[str, RewardScorer],
     progress: Progress,
     training_texts: np.ndarray | None = None,
+    classifiers: Sequence[FeatureModel] = (),
 ) -> AuditedData:
     """Tokenise a data set, score its rewards, measure its texts and rewrite its responses, as far as audits ask for it.
 
@@ -155,11 +166,14 @@ def build_audited_data(
         scorers: The reward models by name, of `open_scorers`.
         progress: Shows the work.
         training_texts: Digests of the texts that the classifier was trained on; None where they are unknown.
+        classifiers: Those whose probabilities are features, too.
 
     Raises:
-        InputError: A reward or a rewriting that gives nothing.
+        InputError: Two features of one name, or a reward or a rewriting that gives nothing.
     """
-    views = list(dict.fromkeys(view for audit in audits for view in audit.requests()))
+    # The configured view first, whichever audit asks first: drift, gold labels and exports read the first one.
+    own_view = ViewRequest(config.view, config.truncation, config.max_length)
+    views = sorted(dict.fromkeys(view for audit in audits for view in audit.requests()), key=lambda v: v != own_view)
     needs_rewards = any(audit.needs_rewards for audit in audits)
     needs_rewrites = any(audit.needs_rewrites for audit in audits)
     corpus = _tokenised(data, views, tokeniser, cache_dir, progress)
@@ -167,22 +181,31 @@ def build_audited_data(
     sources = config.rewards if needs_rewards or needs_rewrites else []
     rewards = tuple(_reward(source, scorers, data, cache_dir, progress) for source in sources)
     features, features_digest = None, ""
+    records: tuple[dict[str, Any], ...] = ()
     if any(audit.needs_text_features for audit in audits):
         features = _measured(data, progress)
         if config.features is not None:
             features = _with_own(features, config.features, data, progress)
             features_digest = file_digest(config.features)
+        if classifiers:
+            features, records = with_classifiers(features, classifiers, data, config, cache_dir, progress)
+            own_digests = [[record["digest"], record["features"], record["n_pairs_left_out"]] for record in records]
+            features_digest = digest_of([features_digest, own_digests])
     if not needs_rewrites:
-        return AuditedData(corpus, rewards, features, features_digest, trained_on=marks)
+        return AuditedData(corpus, rewards, features, features_digest, trained_on=marks, feature_records=records)
     rewritten = rewrite_pairs(config.rewrite, data, cache_dir, "--audit.rewrite", progress)
     if not len(rewritten.data.index):
-        return AuditedData(corpus, rewards, features, features_digest, rewritten, trained_on=marks)
+        return AuditedData(
+            corpus, rewards, features, features_digest, rewritten, trained_on=marks, feature_records=records
+        )
     own_corpus = _tokenised(rewritten.data, views, tokeniser, cache_dir, progress)
     # A file holds scores of the original responses only.
     again = [source for source in sources if source.kind != "file"]
     own_rewards = tuple(_reward(source, scorers, rewritten.data, cache_dir, progress) for source in again)
     own = AuditedData(own_corpus, own_rewards, trained_on=_inherited(marks, data, rewritten.data))
-    return AuditedData(corpus, rewards, features, features_digest, rewritten, own, trained_on=marks)
+    return AuditedData(
+        corpus, rewards, features, features_digest, rewritten, own, trained_on=marks, feature_records=records
+    )
 
 
 def _tokenised(
@@ -210,6 +233,16 @@ def _marked(
     return None if keep else marks
 
 
+def find_prompt_groups(data: PreferenceData, progress: Progress) -> PromptGroups:
+    """Look for the groups of people that the prompts of pairs name, and say how many do."""
+    terms = identity_terms()
+    with progress.bar(f"looking for groups named in {data.name}", len(data.index), "pairs") as advance:
+        found = PromptGroups(terms.terms, terms.groups, terms.group_of, named_terms(data, advance))
+    n = int(found.any_named.sum())
+    progress.say(f"  {n:,} of {len(data.index):,} prompts of {data.name} name a group of people ({terms.name} terms)")
+    return found
+
+
 def _inherited(marks: np.ndarray | None, data: PreferenceData, rewritten: PreferenceData) -> np.ndarray | None:
     """Give rewritten pairs the marks of their originals: their words are new, their meaning is not."""
     if marks is None:
@@ -218,15 +251,29 @@ def _inherited(marks: np.ndarray | None, data: PreferenceData, rewritten: Prefer
     return marks[[position[pair_id] for pair_id in rewritten.index.pair_ids.tolist()]]
 
 
-def open_scorers(sources: Sequence[RewardSource], device: torch.device) -> dict[str, RewardScorer]:
+def open_scorers(
+    sources: Sequence[RewardSource], device: torch.device, target_vectors: Path | None = None
+) -> dict[str, RewardScorer]:
     """Load the reward models by name; a file of scores needs none.
+
+    Args:
+        sources: The reward models.
+        device: Where they score.
+        target_vectors: File with targets of the user's own, for distances of values.
 
     Raises:
         InputError: A reward model that does not load.
     """
-    scorers = {}
+    scorers: dict[str, RewardScorer] = {}
     for source in sources:
-        if source.kind != "file":
+        fix = f"--audit.rewards ({source.name})"
+        if source.kind == "value-distance":
+            target = find_target(source.target, target_vectors, fix)
+            path = Path(source.path)
+            scorers[source.name] = open_value_scorer(
+                source.name, path, target, source.distance, source.max_length, device, fix
+            )
+        elif source.kind != "file":
             spec = ScorerSpec(
                 source.name,
                 source.kind,
@@ -236,7 +283,7 @@ def open_scorers(sources: Sequence[RewardSource], device: torch.device) -> dict[
                 column=source.column,
                 max_length=source.max_length,
             )
-            scorers[source.name] = open_scorer(spec, device, f"--audit.rewards ({source.name})")
+            scorers[source.name] = open_scorer(spec, device, fix)
     return scorers
 
 

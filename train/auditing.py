@@ -26,8 +26,10 @@ from train.audit_setup import AuditSetup, audits_of
 from train.audited_data import AuditedData
 from train.corpus_files import measured_file_name
 from train.feature_cache import corpus_features
+from train.feature_classifiers import require_other_classifiers
 from train.held_out import held_out_digest, joint_digest
 from train.progress import Progress
+from train.value_scorer import require_other_weights
 
 # Scores that are calibrated together.
 TEXTS_AT_ONCE = 20_000
@@ -100,6 +102,7 @@ def score_audited(
         # People label by the values of the main taxonomy.
         gold=None if isinstance(model, Task) else audited.gold,
         held_out=held_out,
+        prompt_groups=audited.prompt_groups,
     )
     made = audited.rewritten
     if made is None:
@@ -221,7 +224,13 @@ def audit_checkpoint(
 
     Returns:
         The rows of the main taxonomy.
+
+    Raises:
+        InputError: A reward, or a feature, that rests on the very values that are audited.
     """
+    rewards = (reward.provenance for audited in setup.audited for reward in audited.rewards)
+    require_other_weights(record.weights, rewards)
+    require_other_classifiers(record.weights, (made for audited in setup.audited for made in audited.feature_records))
     key = setup.key(calibration, joint_digest(held_out))
     readings: dict[str, tuple[Scorer | Task, Calibration]] = {"": (model, calibration)}
     readings |= {task.name: (task, calibration.further[task.name]) for task in model.further}
@@ -309,5 +318,6 @@ def _data_meta(audited: AuditedData) -> dict[str, Any]:
         "n_distinct_texts": len(audited.corpus.lengths),
         "report": data.report.to_dict(),
         "rewards": [reward.provenance for reward in audited.rewards],
+        "feature_classifiers": list(audited.feature_records),
         "rewrites": rewrites,
     }

@@ -16,7 +16,7 @@ from train.audit_config import AuditConfig
 class FurtherData:
     """Another data set that is trained on too: the same encoder, but a taxonomy and a head of its own."""
 
-    name: Literal["sample", "value-imprint", "fulcra", "valueeval", "table"]
+    name: Literal["sample", "value-imprint", "fulcra", "valueeval", "hh-quality", "table"]
     """As data.name; columns of a table, view, fractions and split_seed are those of the first data set."""
     path: Path | None = None
     """As data.path."""
@@ -35,14 +35,14 @@ class FurtherData:
 class DataConfig:
     """Annotated texts."""
 
-    name: Literal["sample", "value-imprint", "fulcra", "valueeval", "table"] = "sample"
+    name: Literal["sample", "value-imprint", "fulcra", "valueeval", "hh-quality", "table"] = "sample"
     """Annotated texts to train on: the embedded sample, a published layout, or a table of your own."""
     path: Path | None = None
     """File with the texts, where it is not in the data root (needed for `table`)."""
     root: Path | None = None
     """Folder with real data sets; the environment variable IMPRINT_DATA when left out."""
     taxonomy: str | None = None
-    """value-imprint, schwartz, valueeval or a YAML file of your own; the data set's own one when left out."""
+    """value-imprint, schwartz, valueeval, hh-quality or a YAML file; the data set's own one when left out."""
     text_column: str = "text"
     """Column with the text (`table` only)."""
     label_column: str | None = None

@@ -15,6 +15,7 @@ from train.auditing import CheckpointRecord, score_split
 from train.checkpoint_queue import CheckpointQueue
 from train.config import config_to_dict
 from train.cost import read_cost, record_members
+from train.data_audits import audit_data_of_run
 from train.ensemble_config import EnsembleRunConfig
 from train.ensemble_members import Member
 from train.finish import FitResult, finish
@@ -51,6 +52,7 @@ def make_ensemble(members: Sequence[Member], config: EnsembleRunConfig, progress
     try:
         with run_lock(run, progress.say), writing(run.path, "start the command again"):
             write_run_files(run, config, prepared, None)
+            data_audits = audit_data_of_run(run, config.audit, prepared.preferences, progress)
             record_members(run, [read_cost(own) for own in {m.run.path: m.run for m in members}.values()])
             plain = config_to_dict(config)
             opened = open_trackers(track, run.run_id, run.path, plain, config.run.experiment, job_type="ensemble")
@@ -64,7 +66,7 @@ def make_ensemble(members: Sequence[Member], config: EnsembleRunConfig, progress
     except BaseException:
         shutil.rmtree(run.path, ignore_errors=True)
         raise
-    return result
+    return replace(result, data_audits=data_audits)
 
 
 def _score_and_audit(

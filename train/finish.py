@@ -7,6 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from audits.signed_evaluation import COLUMNS as SIGNED_COLUMNS
+from audits.signed_evaluation import headline, signed_rows
 from models.calibration import Calibration
 from models.evaluation import evaluate
 from models.reliability import reliability_table
@@ -16,6 +18,7 @@ from train.checkpoint_queue import CheckpointQueue
 from train.checkpoints import best_checkpoint, files_of, load_weights
 from train.config import Config
 from train.cost import record_scoring
+from train.data_audits import DataAudit
 from train.drift import Drift
 from train.drift_at_end import drift_at_end
 from train.frozen import uses_features
@@ -28,6 +31,7 @@ from train.prepare import Prepared
 from train.prepare_ensemble import PreparedEnsemble
 from train.progress import Progress
 from train.run_directory import RunDirectory
+from train.signed_test import signed_file, training_shares, write_signed_rows
 from train.taxonomies import ScoredPart, scored_parts
 from train.tracking import Tracker
 
@@ -70,6 +74,7 @@ class FitResult:
         n_unwritten: Entries of the ledger and rows of metrics that could not be written.
         annotations: The texts it was trained on.
         further: What came of the further taxonomies.
+        data_audits: Audits that need no checkpoint, those that were there before too.
     """
 
     run: RunDirectory
@@ -83,6 +88,7 @@ class FitResult:
     n_unwritten: int
     annotations: Annotations
     further: tuple[TaxonomyResult, ...] = ()
+    data_audits: tuple[DataAudit, ...] = ()
 
 
 def finish(
@@ -150,6 +156,8 @@ def _test(
     """Evaluate one taxonomy on its test texts, write predictions and reliability, and send the numbers."""
     test = part.split
     metrics = evaluate(part.logits, test.targets, calibration, test.groups)
+    if calibration.signed:
+        metrics |= _signed(run, best, part, calibration, annotations, tracker)
     files = [run.predictions_file(best.weights, name) for name in ("test", "test-reliability")]
     if part.name:
         files = [further_file(path, part.name) for path in files]
@@ -163,6 +171,25 @@ def _test(
     if bins:
         tracker.log_table(f"{prefix}reliability", BIN_COLUMNS, [list(astuple(row)) for row in bins])
     return TaxonomyResult(part.name, metrics, calibration, annotations)
+
+
+def _signed(
+    run: RunDirectory,
+    best: CheckpointRecord,
+    part: ScoredPart,
+    calibration: Calibration,
+    annotations: Annotations,
+    tracker: Tracker,
+) -> dict[str, float]:
+    """Score signed values beside their baselines, write the scores, and return the averages."""
+    decisions = calibration.decide(calibration.probabilities(part.logits))
+    shares = training_shares(annotations.splits.train, calibration.labels)
+    rows = signed_rows(decisions, part.split.targets, calibration.labels, part.split.groups, shares)
+    path = signed_file(run, best.weights)
+    write_signed_rows(further_file(path, part.name) if part.name else path, rows)
+    name = f"test/{part.name}/signed" if part.name else "test/signed"
+    tracker.log_table(name, SIGNED_COLUMNS, [list(astuple(row)) for row in rows])
+    return headline(rows)
 
 
 def per_value_table(

@@ -16,6 +16,7 @@ from train.checkpoints import record_unknown_files
 from train.config import Config, config_to_dict
 from train.corpus_files import write_corpus_files
 from train.cost import recorded_training
+from train.data_audits import audit_data_of_run
 from train.finish import FitResult, finish
 from train.fork import begin_fork
 from train.frozen import run_digest, scoring_precision, with_cached_features
@@ -80,6 +81,7 @@ def fit(
         else:
             run = _new_run(config, prepared, old)
             stack.enter_context(run_lock(run, progress.say))
+        data_audits = audit_data_of_run(run, config.audit, prepared.preferences, progress)
         plain = config_to_dict(config)
         job_type = "fit" if pruning is None else "trial"
         opened = open_trackers(track, run.run_id, run.path, plain, config.run.experiment, job_type)
@@ -88,7 +90,7 @@ def fit(
         try:
             result = _train_and_evaluate(config, run, prepared, tracker, progress, old is not None, pruning)
             exit_code = 0
-            return result
+            return replace(result, data_audits=data_audits)
         finally:
             is_pruned = pruning is not None and pruning.pruned_at is not None
             tracker.finish(0 if is_pruned else exit_code, "pruned" if is_pruned else "")
@@ -111,9 +113,8 @@ def write_run_files(
     run: RunDirectory, config: Config, prepared: Prepared | PreparedEnsemble, parent: dict[str, Any] | None
 ) -> None:
     """Write environment, splits, training texts, corpora and, at last, the config, without which it is no run."""
-    corpora = prepared.setup.corpora if prepared.setup is not None else ()
     annotated = prepared.annotations.data
-    audited = {c.data.name: {"digest": c.data.digest, **c.data.report.to_dict()} for c in corpora}
+    audited = {own.name: {"digest": own.digest, **own.report.to_dict()} for own in prepared.preferences}
     data: dict[str, Any] = {"annotations": annotated.report.to_dict(), "audited": audited}
     if annotated.test_report is not None:
         data["test_annotations"] = annotated.test_report.to_dict()

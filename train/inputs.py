@@ -17,13 +17,15 @@ from datamodules.taxonomy import Taxonomy, load_taxonomy
 from train.audit_config import AuditConfig
 from train.config import DataConfig, FurtherData
 
-# As predictions/*-test-reliability.parquet are named, beside predictions/*-test-<further taxonomy>.parquet.
-RELIABILITY = "reliability"
+# As predictions/*-test-reliability.parquet and *-test-signed.parquet are named, beside those of a further taxonomy,
+# predictions/*-test-<taxonomy>.parquet.
+RESERVED = ("reliability", "signed")
 OWN_TAXONOMY = {
     "sample": "value-imprint",
     "value-imprint": "value-imprint",
     "fulcra": "schwartz",
     "valueeval": "valueeval",
+    "hh-quality": "hh-quality",
 }
 
 
@@ -128,8 +130,8 @@ def split_with_further(data: AnnotatedData, further: Sequence[AnnotatedData], co
         found = f"two data sets of taxonomy {doubled[0]}, which would be two heads of the same values"
         fix = "leave one out of --data.also, or put their texts into one table (--data.name table)"
         raise InputError(found, "a taxonomy of its own for each data set", fix)
-    if RELIABILITY in names[1:]:
-        found = f"a further data set of taxonomy {RELIABILITY}, whose predictions would lie where reliability does"
+    if taken := [name for name in names[1:] if name in RESERVED]:
+        found = f"a further data set of taxonomy {taken[0]}, whose predictions would lie where other files do"
         raise InputError(found, "another name", "rename the taxonomy in its YAML file, or make it that of --data.name")
     settings = [_settings_of(each, config) for each in config.also]
     others = [split_annotations(each, own_settings) for each, own_settings in zip(further, settings, strict=True)]

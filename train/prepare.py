@@ -28,6 +28,7 @@ from models.tasks import joint_metrics
 from train.audit_setup import AuditSetup, build_setup
 from train.check_config import check_config
 from train.config import Config, ModelConfig, OptimConfig, TrainerConfig
+from train.data_audits import needs_checkpoint
 from train.inputs import (
     Annotations,
     data_root,
@@ -52,11 +53,12 @@ class Prepared:
         annotations: The texts, split.
         model: The classifier with pretrained encoder weights.
         datamodule: The tokenised splits.
-        setup: What to audit; None when audits are off.
+        setup: What to audit at every checkpoint; None when such audits are off.
         training_texts: Digests of the texts of training and validation, uint64 [n].
         optimisation: Learning rates and number of steps.
         device: Where to train and score.
         monitor: Validation metric that picks the best checkpoint.
+        preferences: The preference data sets to audit; none when audits are off.
     """
 
     annotations: Annotations
@@ -67,6 +69,7 @@ class Prepared:
     optimisation: Optimisation
     device: torch.device
     monitor: str
+    preferences: tuple[PreferenceData, ...] = ()
 
 
 def prepare(config: Config, progress: Progress, shared: Shared | None = None) -> Prepared:
@@ -120,13 +123,21 @@ def prepare(config: Config, progress: Progress, shared: Shared | None = None) ->
     device = accelerator_device(config.trainer.accelerator)
     seen_texts = training_digests([own.splits for own in annotations.all], view)
     setup = None
-    if audited:
+    if audited and needs_checkpoint(config.audit):
         cache_dir = config.run.cache_dir
         setup = shared.once(
             "audits",
             [config.audit, *tokens_from, cache_dir, device],
             lambda: build_setup(
-                config.audit, audited, tokeniser, model.labels, cache_dir, device, progress, seen_texts
+                config.audit,
+                audited,
+                tokeniser,
+                model.labels,
+                cache_dir,
+                device,
+                progress,
+                seen_texts,
+                [task.labels for task in model.further],
             ),
         )
     return Prepared(
@@ -138,6 +149,7 @@ def prepare(config: Config, progress: Progress, shared: Shared | None = None) ->
         optimisation=optimisation_of(config.optim, config.trainer, datamodule.batches_per_epoch, config.run.seed),
         device=device,
         monitor=checked_monitor(config.trainer.monitor, datamodule.val, model),
+        preferences=audited,
     )
 
 

@@ -7,10 +7,12 @@ import numpy as np
 import torch
 
 from datamodules.annotation_datamodule import AnnotationDataModule
+from datamodules.preferences import PreferenceData
 from models.ensemble import ValueEnsemble
 from train.audit_setup import AuditSetup, build_setup
 from train.check_config import check_config
 from train.config import Config
+from train.data_audits import needs_checkpoint
 from train.ensemble_members import Member, require_same_texts, require_texts_of
 from train.inputs import Annotations, data_root, read_annotations_and_split, read_audited_data
 from train.prepare import accelerator_device, checked_monitor, report_lines, split_lines, tokenise_annotations
@@ -29,6 +31,7 @@ class PreparedEnsemble:
     training_texts: np.ndarray
     device: torch.device
     monitor: str
+    preferences: tuple[PreferenceData, ...]
 
 
 def prepare_ensemble(members: Sequence[Member], config: Config, progress: Progress) -> PreparedEnsemble:
@@ -56,11 +59,14 @@ def prepare_ensemble(members: Sequence[Member], config: Config, progress: Progre
     device = accelerator_device(config.trainer.accelerator)
     tokens = tokenise_annotations(annotations, model.tokeniser, model.view)
     setup = None
+    audited: tuple[PreferenceData, ...] = ()
     if config.audit.enabled:
         audited = read_audited_data(config.audit, data_root(config.data))
+    if audited and needs_checkpoint(config.audit):
         cache_dir = config.run.cache_dir
+        further = [task.labels for task in model.further]
         setup = build_setup(
-            config.audit, audited, model.tokeniser, model.labels, cache_dir, device, progress, seen_texts
+            config.audit, audited, model.tokeniser, model.labels, cache_dir, device, progress, seen_texts, further
         )
     sizes = config.trainer.batch_size, config.audit.token_budget, config.run.seed
     return PreparedEnsemble(
@@ -71,4 +77,5 @@ def prepare_ensemble(members: Sequence[Member], config: Config, progress: Progre
         training_texts=seen_texts,
         device=device,
         monitor=checked_monitor(config.trainer.monitor, tokens.val, model),
+        preferences=audited,
     )

@@ -374,3 +374,13 @@ def test_an_audit_that_fails_leaves_the_run_for_later(seeds, capsys, tmp_path, m
     assert best(run).text_ids.size == 40
     assert main(["audit", str(run), "--pending"]) == 0
     assert "1 audited now" in capsys.readouterr().out
+
+
+def test_audits_of_the_data_are_made_too(seeds, copy, folder, capsys):
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    config["audit"]["audits"] = ["dataset-quality"]
+    (copy / "config.yaml").write_text(yaml.safe_dump(config))
+    run = ensemble_of(folder, copy, seeds[0])
+    assert "1 audit of data: 1 made now" in capsys.readouterr().out
+    (found,) = (run / "audits").iterdir()
+    assert found.name.startswith("dataset-quality-webgpt-")

@@ -645,7 +645,7 @@ def test_every_data_set_is_fetched_listed_and_read(site, upstream, tiny_root, tm
         assert source.terms in out
         assert out.count("downloaded") == len(source.files)
     # Listing and files of what is not pinned, files alone of what is.
-    assert len(site.asked) == (8 + 1) + (1 + 2) * 2 + (4 + 1) + 1 + 1 + 3
+    assert len(site.asked) == (8 + 1) + (1 + 2) * 3 + (4 + 1) + 1 + 1 + 3
 
     site.asked.clear()
     for name in SOURCES:
@@ -658,7 +658,12 @@ def test_every_data_set_is_fetched_listed_and_read(site, upstream, tiny_root, tm
     for name in SOURCES:
         assert re.search(rf"│ {name} .*│ yes +│", out), out
     assert "can be fetched" not in out
-    taxonomies = {"value-imprint": "value-imprint", "fulcra": "schwartz", "valueeval": "valueeval"}
+    taxonomies = {
+        "value-imprint": "value-imprint",
+        "fulcra": "schwartz",
+        "valueeval": "valueeval",
+        "hh-quality": "hh-quality",
+    }
     for name, taxonomy in taxonomies.items():
         assert read_annotations(name, None, root, load_taxonomy(taxonomy)).texts
     for name in ("hh-rlhf", "webgpt", "alpaca-gpt4"):

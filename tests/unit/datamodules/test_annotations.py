@@ -359,7 +359,7 @@ def test_path_overrides_the_root(tmp_path, imprint):
         ("fulcra", "schwartz", "no data root"),
         ("valueeval", "valueeval", "no data root"),
         ("table", "value-imprint", "no file for --data.name table"),
-        ("valueevil", "value-imprint", "one of sample, value-imprint, fulcra, valueeval, table"),
+        ("valueevil", "value-imprint", "one of sample, value-imprint, fulcra, valueeval, hh-quality, table"),
     ],
 )
 def test_missing_root_path_or_name(name, taxonomy_name, message):

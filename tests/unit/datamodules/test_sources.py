@@ -11,7 +11,7 @@ from email.utils import format_datetime
 import pytest
 import requests
 
-from datamodules.annotations import FULCRA_FILE, VALUE_IMPRINT_FILE
+from datamodules.annotations import FULCRA_FILE, HH_QUALITY_FILE, VALUE_IMPRINT_FILE
 from datamodules.download import Arrived, Expected, check_file, file_digests
 from datamodules.errors import InputError
 from datamodules.source_hosts import BASES, file_address, locate
@@ -31,10 +31,12 @@ def no_settings(monkeypatch):
 
 
 def test_names_and_places_are_what_the_readers_expect():
-    assert list(SOURCES) == ["value-imprint", "fulcra", "valueeval", "hh-rlhf", "webgpt", "alpaca-gpt4", "xstest"]
+    preferences = ["hh-rlhf", "webgpt", "alpaca-gpt4"]
+    assert list(SOURCES) == ["value-imprint", "fulcra", "valueeval", "hh-quality", *preferences, "xstest"]
     paths = {name: {file.path for file in source.files} for name, source in SOURCES.items()}
     assert paths["value-imprint"] == {VALUE_IMPRINT_FILE.as_posix()}
     assert paths["fulcra"] == {FULCRA_FILE.as_posix()}
+    assert paths["hh-quality"] == {HH_QUALITY_FILE.as_posix()}
     kinds = ("arguments-training", "labels-training", "arguments-validation", "labels-validation")
     assert paths["valueeval"] == {f"valueeval/{kind}.tsv" for kind in kinds}
     subsets = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from datamodules.refusals import CLASSES, classify_refusals
 from datamodules.tabular import read_csv
 from datamodules.text_features import (
     FEATURES,
@@ -159,6 +160,14 @@ def test_refusals(text):
 )
 def test_no_refusals(text):
     assert not has_refusal(text)
+
+
+def test_the_feature_is_narrower_than_the_class():
+    """An objection is a refusal to the classifier and holds no phrase of refusal; both are as defined."""
+    text = "No. It is never acceptable to copy a neighbour's key. That would be illegal and wrong."
+    assert not has_refusal(text)
+    assert CLASSES[classify_refusals([text])[0]] == "refuse"
+    assert "narrower" in next(feature.definition for feature in FEATURES if feature.name == "refusal_phrase")
 
 
 @pytest.mark.data

@@ -1,10 +1,14 @@
+import inspect
 from dataclasses import replace
 
 import pytest
 
 from datamodules.errors import InputError
+from train.audit_config import AuditConfig
+from train.audit_setup import AUDITS
 from train.check_config import ACTS_UNDER, check_config, setting_of
 from train.config import Config
+from train.data_audits import DATA_AUDITS
 
 # A value of each setting that it may have.
 VALUES = {
@@ -69,3 +73,10 @@ def test_no_layer_to_adapt_is_told_and_not_read_as_the_default():
         check_config(with_values(**lora, **{"model.lora_targets": []}))
     assert raised.value.found == "model.lora_targets [], no layer at all"
     check_config(with_values(**lora))
+
+
+def test_the_help_of_audits_names_all_of_them():
+    """The text below the field is the only help text."""
+    text = inspect.getsource(AuditConfig)
+    text = text[text.index("    audits: list[str]") : text.index("    view: ViewName")]
+    assert [name for name in (*AUDITS, *DATA_AUDITS) if name not in text] == []

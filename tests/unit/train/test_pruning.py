@@ -122,6 +122,9 @@ if __name__ == "__main__":
     trainer.fit(Model(), data, data)
     with open(f"rank{{trainer.global_rank}}", "w") as file:
         print(trainer.current_epoch, pruning.pruned_at, pruning._trial.reported, file=file)
+    # Left to the interpreter's end, threads of gloo now and then abort the process.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 """
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from datamodules.identity_terms import named_groups
 from datamodules.views import ViewRequest
 
 __all__ = ["Audit", "ScoredPairs", "ScoredView", "ViewRequest"]
@@ -81,6 +82,21 @@ class TextFeatures:
     length_name: str
 
 
+def subset_scopes(subsets: Texts, counted: Bools) -> list[tuple[str, Bools]]:
+    """Return what rows are made for: the counted pairs (subset ""), then those of each subset where there are several.
+
+    Args:
+        subsets: Subset of each pair, empty for one that is in none, [n].
+        counted: Which pairs count, bool [n].
+
+    Returns:
+        Name of the subset, and which pairs are in it, bool [n].
+    """
+    names = np.unique(subsets)
+    own = [name for name in names if name] if len(names) > 1 else []
+    return [("", counted), *((str(name), counted & (subsets == name)) for name in own)]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptGroups:
     """Which groups of people the prompts of pairs name, by a list of terms.
@@ -106,8 +122,7 @@ class PromptGroups:
         """Return names and membership, bool [n_pairs, n], of `terms` or, at any other level, of groups."""
         if level == "terms":
             return self.terms, self.named
-        of = np.asarray(self.group_of)
-        return self.groups, np.stack([self.named[:, of == k].any(axis=1) for k in range(len(self.groups))], axis=1)
+        return self.groups, named_groups(self.named, self.group_of, len(self.groups))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -276,11 +291,7 @@ class ScoredPairs:
         counted = np.ones(len(self.pair_ids), dtype=np.bool_)
         if self.trained_on is not None and not keep_trained_on:
             counted = ~self.trained_on
-        scopes = [("", counted)]
-        subsets = [subset for subset in np.unique(self.subsets) if subset]
-        if len(subsets) > 1 or (subsets and (self.subsets == "").any()):
-            scopes += [(str(subset), counted & (self.subsets == subset)) for subset in subsets]
-        return scopes
+        return subset_scopes(self.subsets, counted)
 
     def signs(self) -> tuple[Ints, Ints]:
         """Return the columns of the for-labels and of the against-labels, each int64 [n_slugs], in slug order."""

@@ -18,13 +18,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from audits.base import Bools, Floats, Ints
+from audits.base import Bools, Floats, Ints, subset_scopes
 from audits.pair_rows import Rows, estimate_rows, with_holm
 from audits.stats.clustered import clustered_mean, clustered_rate
 from audits.stats.discordance import no_contrast_p_value
 from audits.stats.length_bias import length_bias
 from audits.table import make_table
 from audits.value_distribution import SIDES
+from datamodules.identity_terms import named_groups
 from datamodules.pair_quality import PairQuality
 from datamodules.refusals import CLASSES, EMPTY
 
@@ -49,7 +50,8 @@ class DatasetQuality:
     def rows(self, quality: PairQuality) -> pa.Table:
         """Return rows over all pairs (subset "") and, where there are several subsets, over each."""
         rows: Rows = []
-        for subset, inside in _scopes(quality):
+        everything = np.ones(len(quality.pair_ids), dtype=np.bool_)
+        for subset, inside in subset_scopes(quality.subsets, everything):
             rows += [{**row, "subset": subset} for row in _scope_rows(quality, inside)]
         rows += _left_out(quality)
         same = {"audit": NAME, "dataset": quality.dataset, "mode": "corrected"}
@@ -73,15 +75,6 @@ def finding_examples(quality: PairQuality) -> pa.Table:
     rows = [(quality.dataset, str(quality.subsets[i]), str(quality.pair_ids[i]), side, name) for i, side, name in found]
     columns = [pa.array([row[k] for row in rows], type=pa.string()) for k in range(len(EXAMPLES))]
     return pa.table(columns, schema=EXAMPLES)
-
-
-def _scopes(quality: PairQuality) -> list[tuple[str, Bools]]:
-    """What rows are made for: all pairs, then each subset where there are several."""
-    subsets = np.unique(quality.subsets)
-    scopes = [("", np.ones(len(quality.pair_ids), dtype=np.bool_))]
-    if len(subsets) > 1:
-        scopes += [(str(subset), quality.subsets == subset) for subset in subsets if subset]
-    return scopes
 
 
 def _scope_rows(quality: PairQuality, inside: Bools) -> Iterator[Mapping[str, Any]]:
@@ -141,11 +134,10 @@ def _measures(quality: PairQuality, pairs: Ints) -> Iterator[tuple[str, Sequence
 
 def _identity(quality: PairQuality, pairs: Ints) -> Iterator[tuple[str, Sequence[str], Bools]]:
     """Identity terms, one by one and by group, of prompt and responses: bool [n, 3, k]."""
-    terms, of = quality.terms[pairs], np.array(quality.term_list.group_of)
+    terms = quality.terms[pairs]
     yield "identity_term_rate", quality.term_list.terms, terms
     groups = quality.term_list.groups
-    by_group = np.stack([terms[:, :, of == k].any(axis=2) for k in range(len(groups))], axis=2)
-    yield "identity_group_rate", groups, by_group
+    yield "identity_group_rate", groups, named_groups(terms, quality.term_list.group_of, len(groups))
 
 
 def _prompt_terms(quality: PairQuality, pairs: Ints) -> Iterator[Mapping[str, Any]]:

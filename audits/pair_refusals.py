@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from audits.base import subset_scopes
 from audits.judged_completions import RATES
 from audits.pair_rows import Rows, difference_rows, estimate_rows, with_holm
 from audits.refusals import AUDIT
@@ -49,13 +50,8 @@ def pair_refusal_rows(
         is_tie: [n_pairs].
         subsets: [n_pairs].
     """
-    everything = np.ones(len(clusters), dtype=np.bool_)
-    scopes = [("", everything)]
-    names = np.unique(subsets).tolist()
-    if len(names) > 1:
-        scopes += [(name, subsets == name) for name in names if name]
     rows: Rows = []
-    for subset, inside in scopes:
+    for subset, inside in subset_scopes(subsets, np.ones(len(clusters), dtype=np.bool_)):
         for own in (_sides(classes, clusters, is_tie, inside), _differences(classes, clusters, inside & ~is_tie)):
             rows += [row | {"subset": subset} for row in own]
     return rows

@@ -25,10 +25,8 @@ from audits.table import make_table
 from audits.value_distribution import EXCHANGE, SIDES
 from audits.value_vectors import AUDIT, circle_fits, circle_rows, mean_rows, measures, nets, paired_rows
 from datamodules.errors import InputError
-from datamodules.target_vectors import TargetVector, read_targets
+from datamodules.target_vectors import TAXONOMY, TargetVector, read_targets
 from datamodules.taxonomy import Taxonomy, load_taxonomy
-
-SCHWARTZ = "schwartz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ class ValueSpace:
         require_signed_schwartz(scored.labels)
         if self.view.slug not in scored.views:
             raise ValueError(f"view {self.view.slug} was not scored, only {', '.join(scored.views)}")
-        taxonomy = load_taxonomy(SCHWARTZ)
+        taxonomy = load_taxonomy(TAXONOMY)
         targets = self.targets or read_targets()
         same = {"audit": self.name, "dataset": scored.dataset, "taxonomy": scored.taxonomy}
         mark = uncalibrated_mark(scored.calibrated)
@@ -86,7 +84,7 @@ class ValueSpace:
 
 def has_signed_schwartz(labels: Sequence[str]) -> bool:
     """Tell whether labels are those of Schwartz's ten values with a sign, in any order."""
-    return set(labels) == set(load_taxonomy(SCHWARTZ).labels)
+    return set(labels) == set(load_taxonomy(TAXONOMY).labels)
 
 
 def require_signed_schwartz(
@@ -102,7 +100,7 @@ def require_signed_schwartz(
         fix: What mends it.
     """
     if not has_signed_schwartz(labels):
-        needed = load_taxonomy(SCHWARTZ).labels
+        needed = load_taxonomy(TAXONOMY).labels
         shown = ", ".join(list(labels)[:4]) + (", .." if len(labels) > 4 else "")
         raise InputError(
             f"{what} of a classifier with the labels {shown}",

@@ -77,6 +77,11 @@ def render_turns(turns: tuple[Turn, ...]) -> str:
     return "\n\n".join(turn.render() for turn in turns)
 
 
+def said_before(dialogue: Dialogue) -> str:
+    """Return what both speakers said before the last turn, as it is read: without role markers."""
+    return "\n\n".join(turn.text for turn in dialogue.turns[:-1])
+
+
 def view_parts(dialogue: Dialogue, view: ViewName) -> tuple[str, str]:
     """Return (context, focus) of a view; the two strings joined are its canonical text.
 

@@ -2,9 +2,13 @@
 
 import functools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from datamodules.errors import InputError
 from datamodules.strict_yaml import read_strict_yaml
@@ -41,6 +45,18 @@ class IdentityTerms:
         """Return the positions in `terms` of those that a text holds; each stretch of text counts for one term."""
         found = (" ".join(re.split(r"[\s-]+", match[1])) for match in self.pattern.finditer(text.casefold()))
         return frozenset(self.spelt[term] for term in found)
+
+
+def named_groups(named: NDArray[np.bool_], group_of: Sequence[int], n_groups: int) -> NDArray[np.bool_]:
+    """Tell which groups are named where terms are, bool [..., n_groups].
+
+    Args:
+        named: Whether each term is, bool [..., n_terms].
+        group_of: Group of each term [n_terms].
+        n_groups: Groups.
+    """
+    of = np.asarray(group_of)
+    return np.stack([named[..., of == k].any(axis=-1) for k in range(n_groups)], axis=-1)
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.dialogue import Dialogue, normalise, view_parts
+from datamodules.dialogue import Dialogue, normalise, said_before, view_parts
 from datamodules.encoding_damage import is_damaged
 from datamodules.encoding_repair import repaired
 from datamodules.files import key_of
@@ -171,8 +171,7 @@ def _facts_of(pair: PreferencePair, term_list: IdentityTerms) -> _Facts:
     texts = [first.render(), second.render()]
     prompts = [view_parts(dialogue, "prompt")[1] for dialogue in (first, second)]
     # Fields as they are read: what a prompt says, without the markers that its rendering adds.
-    said = "\n\n".join(turn.text for turn in first.turns[:-1])
-    parts = (said, first.response, second.response)
+    parts = (said_before(first), first.response, second.response)
     request = next(turn.text for turn in reversed(first.turns) if turn.role == "human")
     identical = texts[0] == texts[1]
     same_prompt = normalise(prompts[0]) == normalise(prompts[1])

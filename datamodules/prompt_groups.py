@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from datamodules.dialogue import said_before
 from datamodules.identity_terms import identity_terms
 from datamodules.preference_data import PreferenceData
 
@@ -29,8 +30,7 @@ def named_terms(data: PreferenceData, advance: Callable[[int], None] | None = No
     found = np.zeros((len(data.index), len(term_list.terms)), dtype=np.bool_)
     n_told = 0
     for i, pair in enumerate(data.read()):
-        said = "\n\n".join(turn.text for turn in pair.first.turns[:-1])
-        found[i, list(term_list.find(said))] = True
+        found[i, list(term_list.find(said_before(pair.first)))] = True
         if advance is not None and (i + 1) % PAIRS_AT_ONCE == 0:
             advance(PAIRS_AT_ONCE)
             n_told = i + 1

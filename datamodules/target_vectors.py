@@ -16,6 +16,7 @@ from datamodules.taxonomy import Taxonomy, load_taxonomy, slugify
 
 Floats = NDArray[np.float64]
 
+# Whose values value vectors have.
 TAXONOMY = "schwartz"
 TARGETS_FILE = Path(__file__).parent / "target_vectors.yaml"
 _KEYS = ("name", "title", "source", "licence", "values", "weights")

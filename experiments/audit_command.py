@@ -134,21 +134,8 @@ def _audit_file(settings: Any, audit_flags: Sequence[str]) -> int:
     model = load_scorer(settings.checkpoint).to(device)
     weights = weights_digest(model.state_dict())
     calibration = find_thresholds(settings.checkpoint, weights, model, settings.thresholds)
-    tokeniser, labels = model.tokeniser, model.labels
     seen_texts = training_texts_beside(settings.checkpoint)
-    further = [task.labels for task in model.further]
-    setup = build_setup(
-        config.audit,
-        preferences,
-        tokeniser,
-        labels,
-        config.run.cache_dir,
-        device,
-        progress,
-        seen_texts,
-        further,
-        [weights],
-    )
+    setup = build_setup(config.audit, preferences, model, config.run.cache_dir, device, progress, seen_texts, [weights])
     setup = scoring_setup(setup, model, config.audit.precision, config.run.cache_dir)
     predictions = predictions_beside(settings.checkpoint, weights)
     held_out = held_out_by_taxonomy(predictions, calibration, model)

@@ -6,23 +6,9 @@ from audits.refusals import refusal_table
 from audits.table import stamp, write_table
 from datamodules.completions import read_completions
 from datamodules.errors import InputError
-from datamodules.files import require_output
 from datamodules.storage import writing
 from experiments.completions_report import completions_text
-
-# Flags of `imprint audit` that are about something else than completions.
-NOT_OF_COMPLETIONS = (
-    "run_dir",
-    "checkpoint",
-    "thresholds",
-    "datasets",
-    "audits",
-    "gold",
-    "root",
-    "max_length",
-    "pending",
-    "target_vectors",
-)
+from experiments.table_output import NOT_OF_FILES, require_none_of, require_table_output
 
 
 def audit_completions(settings: Any) -> int:
@@ -32,16 +18,11 @@ def audit_completions(settings: Any) -> int:
         InputError: See `read_completions`; no output or one that cannot be written; a flag about something else.
     """
     path, output = settings.completions, settings.output
-    if given := [name for name in NOT_OF_COMPLETIONS if getattr(settings, name)]:
-        flag = "a run directory" if given[0] == "run_dir" else f"--{given[0]}"
-        raise InputError(f"{flag} with --completions", "--completions and --output alone", "leave it out")
+    flags = (*NOT_OF_FILES, "target_vectors")
+    require_none_of(flags, settings, "--completions", "--completions and --output alone")
     if output is None:
         raise InputError("--completions without --output", "a file for the rows", "--output table.parquet")
-    if output.suffix != ".parquet":
-        raise InputError(f"--output {output}", "a name that ends in .parquet", "--output")
-    if output.resolve() == path.resolve():
-        raise InputError(f"{output} as input and as output", "two files", "--output")
-    require_output(output, "--output")
+    require_table_output(output, [path])
     file = read_completions(path)
     # The rows stand for this very file: its digest tells them from those of a changed one.
     rows = refusal_table(file.name, file.models)

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datamodules.errors import InputError
-from datamodules.files import require_output, whole_file
+from datamodules.files import whole_file
 from datamodules.portions import portions
 from datamodules.score_texts import ScoreTexts, check_texts
 from experiments.parsing import command_parser
+from experiments.table_output import require_table_output
 from models.calibration import Calibration
 from models.digest import weights_digest
 from models.ensemble import Scorer, load_scorer
@@ -45,11 +45,7 @@ def run_score(arguments: Sequence[str]) -> int:
     parser.add_argument("--precision", type=str, default="auto", help=f"One of {', '.join(PRECISIONS)}")
     parser.add_argument("--token_budget", type=int, default=2048, help="Padded tokens per batch")
     settings = parser.parse_args(list(arguments))
-    if settings.output.suffix != ".parquet":
-        raise InputError(f"--output {settings.output}", "a name that ends in .parquet", "--output")
-    if settings.output.resolve() == settings.input.resolve():
-        raise InputError(f"{settings.output} as input and as output", "two files", "--output")
-    require_output(settings.output, "--output")
+    require_table_output(settings.output, [settings.input])
     replaced = settings.output.exists()
     progress = Progress()
     model = load_scorer(settings.checkpoint).to(default_device())

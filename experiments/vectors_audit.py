@@ -5,16 +5,12 @@ from typing import Any
 from audits.table import make_table, stamp, write_table
 from audits.value_panel import panel_rows, reward_fits, reward_rows
 from datamodules.errors import InputError
-from datamodules.files import require_output
 from datamodules.storage import writing
-from datamodules.target_vectors import read_targets
+from datamodules.target_vectors import TAXONOMY, read_targets
 from datamodules.taxonomy import load_taxonomy
 from datamodules.value_vectors import read_value_vectors
+from experiments.table_output import NOT_OF_FILES, require_none_of, require_table_output
 from experiments.vectors_report import regression_lines, vectors_text
-
-# Flags of `imprint audit` that are about something else than value vectors.
-OTHER_FLAGS = ("run_dir", "checkpoint", "thresholds", "datasets", "audits", "gold", "root", "max_length", "pending")
-TAXONOMY = "schwartz"
 
 
 def audit_vectors(settings: Any) -> int:
@@ -25,16 +21,11 @@ def audit_vectors(settings: Any) -> int:
             something else.
     """
     paths, output = settings.vectors, settings.output
-    if given := [name for name in (*OTHER_FLAGS, "completions") if getattr(settings, name, None)]:
-        flag = "a run directory" if given[0] == "run_dir" else f"--{given[0]}"
-        raise InputError(f"{flag} with --vectors", "--vectors, --target_vectors and --output alone", "leave it out")
+    flags = (*NOT_OF_FILES, "completions")
+    require_none_of(flags, settings, "--vectors", "--vectors, --target_vectors and --output alone")
     if output is None:
         raise InputError("--vectors without --output", "a file for the rows", "--output table.parquet")
-    if output.suffix != ".parquet":
-        raise InputError(f"--output {output}", "a name that ends in .parquet", "--output")
-    if output.resolve() in [path.resolve() for path in paths]:
-        raise InputError(f"{output} as input and as output", "two files", "--output")
-    require_output(output, "--output")
+    require_table_output(output, paths)
     taxonomy = load_taxonomy(TAXONOMY)
     targets = read_targets(settings.target_vectors)
     data = read_value_vectors(paths, taxonomy)

@@ -110,19 +110,15 @@ def _audit(
     if first is None:
         found = f"none of {n_checkpoints} checkpoints of {run.path} on disk"
         raise InputError(found, "checkpoint files", "restore them; --trainer.save_top_k decides how many a run keeps")
-    tokeniser, labels = first.tokeniser, first.labels
     seen_texts = read_training_texts(run.path)
-    further = [task.labels for task in first.further]
     setup = build_setup(
         config.audit,
         preferences,
-        tokeniser,
-        labels,
+        first,
         config.run.cache_dir,
         device,
         progress,
         seen_texts,
-        further,
         [seen.weights for seen in candidates],
     )
     setup = scoring_setup(setup, first, config.audit.precision, config.run.cache_dir)

@@ -22,9 +22,9 @@ from datamodules.errors import InputError
 from datamodules.files import digest_of
 from datamodules.preferences import PreferenceData
 from datamodules.target_vectors import read_targets
-from datamodules.tokenise import Tokeniser
 from datamodules.views import ViewRequest
 from models.calibration import Calibration
+from models.ensemble import Scorer
 from models.precision import resolve_precision
 from models.reward_scorers import RewardScorer
 from train.audit_config import AuditConfig
@@ -148,13 +148,11 @@ def audits_of(labels: Sequence[str], chosen: Sequence[Audit]) -> list[Audit]:
 def build_setup(
     config: AuditConfig,
     preferences: Sequence[PreferenceData],
-    tokeniser: Tokeniser,
-    labels: Sequence[str],
+    model: Scorer,
     cache_dir: Path,
     device: torch.device,
     progress: Progress,
     training_texts: np.ndarray | None = None,
-    further: Sequence[Sequence[str]] = (),
     audited_weights: Sequence[str] = (),
 ) -> AuditSetup:
     """Prepare the preference data for everything that an audit asks for.
@@ -162,13 +160,11 @@ def build_setup(
     Args:
         config: What to audit.
         preferences: The data sets.
-        tokeniser: The classifier's.
-        labels: What it scores.
+        model: The classifier, whose tokeniser and labels are read.
         cache_dir: Folder of cached tokens, rewards and rewritings.
         device: Where it scores.
         progress: Shows the work.
         training_texts: As `build_audited_data`.
-        further: What it scores in each of its further taxonomies.
         audited_weights: Digests of the checkpoints to be audited, as far as they are known.
 
     Raises:
@@ -176,10 +172,12 @@ def build_setup(
             reward-imprint, nothing but checkpoints that rewards or features rest on; see `build_audits`,
             `require_sources`, `read_gold`, `open_feature_classifiers` and `build_audited_data`.
     """
-    chosen = build_audits(config)
+    chosen, labels = build_audits(config), model.labels
     if unknown := [target for target in config.targets if target not in labels]:
         raise InputError(f"target {unknown[0]}", f"labels of {', '.join(labels)}", "--audit.targets")
-    if any(isinstance(audit, ValueSpace) for audit in chosen) and not any(map(has_signed_schwartz, further)):
+    if any(isinstance(audit, ValueSpace) for audit in chosen) and not any(
+        has_signed_schwartz(task.labels) for task in model.further
+    ):
         require_signed_schwartz(labels)
     require_sources(config, chosen)
     gold = {} if config.gold is None else read_gold(config.gold, preferences, labels, config.view)
@@ -197,7 +195,9 @@ def build_setup(
     if training_texts is None:
         progress.say("  not known which texts the classifier was trained on: no pair is left out for that")
     audited = tuple(
-        build_audited_data(config, data, chosen, tokeniser, cache_dir, scorers, progress, training_texts, classifiers)
+        build_audited_data(
+            config, data, chosen, model.tokeniser, cache_dir, scorers, progress, training_texts, classifiers
+        )
         for data in preferences
     )
     audited = tuple(

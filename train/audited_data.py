@@ -4,7 +4,7 @@ None of it depends on the classifier: it is made once, before the first audit.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -191,21 +191,19 @@ def build_audited_data(
             features, records = with_classifiers(features, classifiers, data, config, cache_dir, progress)
             own_digests = [[record["digest"], record["features"], record["n_pairs_left_out"]] for record in records]
             features_digest = digest_of([features_digest, own_digests])
+    audited = AuditedData(corpus, rewards, features, features_digest, trained_on=marks, feature_records=records)
     if not needs_rewrites:
-        return AuditedData(corpus, rewards, features, features_digest, trained_on=marks, feature_records=records)
+        return audited
     rewritten = rewrite_pairs(config.rewrite, data, cache_dir, "--audit.rewrite", progress)
+    audited = replace(audited, rewritten=rewritten)
     if not len(rewritten.data.index):
-        return AuditedData(
-            corpus, rewards, features, features_digest, rewritten, trained_on=marks, feature_records=records
-        )
+        return audited
     own_corpus = _tokenised(rewritten.data, views, tokeniser, cache_dir, progress)
     # A file holds scores of the original responses only.
     again = [source for source in sources if source.kind != "file"]
     own_rewards = tuple(_reward(source, scorers, rewritten.data, cache_dir, progress) for source in again)
     own = AuditedData(own_corpus, own_rewards, trained_on=_inherited(marks, data, rewritten.data))
-    return AuditedData(
-        corpus, rewards, features, features_digest, rewritten, own, trained_on=marks, feature_records=records
-    )
+    return replace(audited, rewritten_data=own)
 
 
 def _tokenised(

@@ -128,17 +128,7 @@ def prepare(config: Config, progress: Progress, shared: Shared | None = None) ->
         setup = shared.once(
             "audits",
             [config.audit, *tokens_from, cache_dir, device],
-            lambda: build_setup(
-                config.audit,
-                audited,
-                tokeniser,
-                model.labels,
-                cache_dir,
-                device,
-                progress,
-                seen_texts,
-                [task.labels for task in model.further],
-            ),
+            lambda: build_setup(config.audit, audited, model, cache_dir, device, progress, seen_texts),
         )
     return Prepared(
         annotations=annotations,

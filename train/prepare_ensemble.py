@@ -64,10 +64,7 @@ def prepare_ensemble(members: Sequence[Member], config: Config, progress: Progre
         audited = read_audited_data(config.audit, data_root(config.data))
     if audited and needs_checkpoint(config.audit):
         cache_dir = config.run.cache_dir
-        further = [task.labels for task in model.further]
-        setup = build_setup(
-            config.audit, audited, model.tokeniser, model.labels, cache_dir, device, progress, seen_texts, further
-        )
+        setup = build_setup(config.audit, audited, model, cache_dir, device, progress, seen_texts)
     sizes = config.trainer.batch_size, config.audit.token_budget, config.run.seed
     return PreparedEnsemble(
         annotations=annotations,

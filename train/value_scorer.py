@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from audits.stats.value_distance import value_distances
-from audits.value_space import SCHWARTZ, has_signed_schwartz, require_signed_schwartz, value_vectors
+from audits.value_space import has_signed_schwartz, require_signed_schwartz, value_vectors
 from datamodules.dialogue import Dialogue
 from datamodules.errors import InputError
 from datamodules.files import digest_of
-from datamodules.target_vectors import TargetVector
+from datamodules.target_vectors import TAXONOMY, TargetVector
 from datamodules.taxonomy import load_taxonomy
 from datamodules.views import ViewName, ViewRequest
 from models.calibration import Calibration
@@ -49,7 +49,7 @@ class ValueDistanceScorer:
 
     def score(self, dialogues: Iterable[Dialogue], on_scored: OnScored | None = None) -> tuple[np.ndarray, np.ndarray]:
         """See `models.reward_scorers.RewardScorer`."""
-        taxonomy = load_taxonomy(SCHWARTZ)
+        taxonomy = load_taxonomy(TAXONOMY)
         target, weights = self.target.vector(taxonomy.slugs), self.target.weight(taxonomy.slugs)
         scores, cuts = [], []
         for ids, truncated in token_blocks(dialogues, self.model.tokeniser, self.view):
@@ -101,7 +101,7 @@ def open_value_scorer(
     labels, columns = (model.labels, slice(len(model.labels))) if task is None else (task.labels, task.columns)
     calibration = whole if task is None else whole.further[task.name]
     view = ViewRequest(VIEW, "head", max_length)
-    taxonomy = load_taxonomy(SCHWARTZ)
+    taxonomy = load_taxonomy(TAXONOMY)
     numbers = [np.nan_to_num(target.vector(taxonomy.slugs), nan=9.0).tolist(), target.weight(taxonomy.slugs).tolist()]
     temperatures = list(calibration.temperatures)
     identity = ScorerIdentity(
